@@ -1,0 +1,30 @@
+# Verbs only: each calls one script. `make help` tells what they do.
+KERNEL_VARIANT ?= plain
+MACHINE ?= intel
+TEST ?=
+export BASE BUILD KERNEL_SRC KERNEL_REV APT_MIRROR FORCE JOBS
+
+help:
+	@scripts/help
+demo:
+	@scripts/demo
+check:
+	@scripts/check
+kernel:
+	@scripts/build-kernel $(KERNEL_VARIANT)
+apply:
+	@scripts/apply
+refresh:
+	@scripts/refresh
+boot:
+	@scripts/boot $(KERNEL_VARIANT) $(MACHINE)
+test:
+	@scripts/test $(KERNEL_VARIANT) $(MACHINE) $(TEST)
+where:
+	@scripts/where
+clean:
+	@scripts/clean
+distclean:
+	@scripts/clean all
+
+.PHONY: help demo check kernel apply refresh boot test where clean distclean

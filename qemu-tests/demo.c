@@ -1,0 +1,280 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What the series does, on one screen, with the figures of this boot. Everything
+ * that is shown has been checked: if any of it is not so, the exit status says so.
+ */
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <sys/utsname.h>
+
+#include "vtest.h"
+
+#define IOVA		SZ_1G
+#define GRANULE		SZ_2M
+#define SHOWN		64		/* pieces in the drawing */
+#define SECONDS		3
+#define ROUNDS		4
+
+static int screen;
+static bool *finished;
+
+static struct vt_container c;
+static struct vt_dev *dev;
+static u8 *mem;
+static u64 size;
+
+static struct {
+	bool stop;
+	unsigned int transfers;
+} dma;
+
+static void say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+static void say(const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	vdprintf(screen, fmt, ap);
+	va_end(ap);
+}
+
+/* An empty line: one with nothing at all in it does not get through to the host. */
+static void gap(void)
+{
+	say("%1s\n", "");
+}
+
+/* Half the memory of the machine at most, and 1 GiB at most. */
+static u64 pick_size(void)
+{
+	u64 want = SZ_1G;
+
+	while (want > vt_meminfo("MemAvailable") / 2)
+		want /= 2;
+	return want;
+}
+
+static unsigned int us(u64 since)
+{
+	return (vt_now() - since) / 1000;
+}
+
+static unsigned int min_us(unsigned int a, unsigned int b)
+{
+	return a < b ? a : b;
+}
+
+/* A device that goes on with DMA at both edges of the pieces that stay. */
+static void *neighbour(void *arg)
+{
+	u64 out[8], in[8], at = GRANULE;
+
+	(void)arg;
+	while (!__atomic_load_n(&dma.stop, __ATOMIC_RELAXED)) {
+		u64 edge = dma.transfers & 4 ? at : at + GRANULE - sizeof(out);
+
+		vt_fill(out, sizeof(out), dma.transfers + 1);
+		vt_dma_write(dev, IOVA + edge, out, sizeof(out));
+		ASSERT_EQ(memcmp(mem + edge, out, sizeof(out)), 0);
+		vt_dma_read(dev, IOVA + edge, in, sizeof(in));
+		ASSERT_EQ(memcmp(in, out, sizeof(out)), 0);
+		dma.transfers += 4;
+		at = (at + 6 * GRANULE) % size;
+	}
+	return NULL;
+}
+
+/*
+ * The first pieces, a character each, as the IOMMU's tables have them; returns how
+ * many pages of the size of the granule there are in all.
+ */
+static u64 draw(char *line)
+{
+	u64 i, pages = 0, small = 0;
+	struct vt_tables t;
+
+	vt_tables_read(dev, &t);
+	for (i = 0; i < size / GRANULE; i++) {
+		const struct vt_pte *pte = vt_tables_find(&t, IOVA + i * GRANULE);
+		char shape = !pte ? '.' : pte->size == GRANULE ? '#' : '?';
+
+		pages += shape == '#';
+		small += shape == '?';
+		if (i < SHOWN)
+			line[i] = shape;
+	}
+	line[i < SHOWN ? i : SHOWN] = 0;
+	vt_tables_free(&t);
+	ASSERT_EQ(small, 0);
+	return pages;
+}
+
+static u32 entries(u32 avail)
+{
+	return avail - vt_dma_avail(&c);
+}
+
+/* Every second piece goes; returns how many that was. */
+static unsigned int punch(void)
+{
+	unsigned int n = 0;
+	u64 at, unmapped;
+
+	for (at = 0; at < size; at += 2 * GRANULE, n++) {
+		ASSERT_OK(vt_unmap(&c, IOVA + at, GRANULE, &unmapped));
+		ASSERT_EQ(unmapped, GRANULE);
+	}
+	return n;
+}
+
+static void fill_holes(void)
+{
+	u64 at;
+
+	for (at = 0; at < size; at += 2 * GRANULE)
+		ASSERT_OK(vt_map(&c, IOVA + at, mem + at, GRANULE, VT_RW, 0));
+}
+
+static void demo(void)
+{
+	unsigned int us_many = -1, us_one = -1, us_punch = 0, unmaps = 0, faults, n, hole_faults;
+	u64 base, locked[3], used[3], pieces, at, start, t;
+	char before[SHOWN + 1], after[SHOWN + 1];
+	struct vt_faults f;
+	struct utsname uts;
+	pthread_t thread;
+	u64 out[8];
+	u32 avail;
+
+	vt_open_v2(&c);
+	vt_need_granule(&c);
+	dev = &c.dev[0];
+	vt_need_tables(dev);
+	vt_edu_enable(dev);
+	size = pick_size();
+	pieces = size / GRANULE;
+	mem = vt_alloc(VT_MEM_THP, size);
+	memset(mem, 0, size);
+	base = vt_locked();
+	avail = vt_dma_avail(&c);
+	uname(&uts);
+
+	/* As it is done today, and with a granule; the quickest of some, for either. */
+	for (n = 0; n < ROUNDS; n++) {
+		t = vt_now();
+		for (at = 0; at < size; at += GRANULE)
+			ASSERT_OK(vt_map(&c, IOVA + at, mem + at, GRANULE, VT_RW, 0));
+		us_many = min_us(us_many, us(t));
+		used[0] = entries(avail);
+		ASSERT_EQ(used[0], pieces);
+		ASSERT_OK(vt_unmap(&c, IOVA, size, NULL));
+
+		t = vt_now();
+		ASSERT_OK(vt_map(&c, IOVA, mem, size, VT_RW, GRANULE));
+		us_one = min_us(us_one, us(t));
+		used[1] = entries(avail);
+		ASSERT_EQ(used[1], 1);
+		if (n < ROUNDS - 1)
+			ASSERT_OK(vt_unmap(&c, IOVA, size, NULL));
+	}
+	locked[0] = vt_locked();
+	ASSERT_EQ(locked[0], base + size);
+	ASSERT_EQ(draw(before), pieces);
+
+	/* Holes come and go next to the device's memory. */
+	vt_faults_mark(&f);
+	ASSERT_OK(pthread_create(&thread, NULL, neighbour, NULL));
+	start = vt_now();
+	for (;;) {
+		t = vt_now();
+		n = punch();
+		us_punch += us(t);
+		unmaps += n;
+		if (us(start) > SECONDS * 1000000)
+			break;
+		fill_holes();
+	}
+	__atomic_store_n(&dma.stop, true, __ATOMIC_RELAXED);
+	ASSERT_OK(pthread_join(thread, NULL));
+	faults = vt_faults_count(&f);
+	ASSERT_EQ(faults, 0);
+	ASSERT_GT(dma.transfers, 0);
+	ASSERT_EQ(draw(after), pieces / 2);
+	locked[1] = vt_locked();
+	ASSERT_EQ(locked[1], base + size / 2);
+	used[2] = entries(avail);
+	ASSERT_EQ(used[2], 1);
+
+	vt_faults_mark(&f);
+	memset(mem, 0x55, sizeof(out));
+	memset(out, 0xaa, sizeof(out));
+	vt_dma_write(dev, IOVA, out, sizeof(out));
+	hole_faults = vt_faults_count(&f);
+	ASSERT_GT(hole_faults, 0);
+	ASSERT_TRUE(vt_faults_hit(&f, IOVA, GRANULE));
+	memset(out, 0x55, sizeof(out));
+	ASSERT_EQ(memcmp(mem, out, sizeof(out)), 0);
+
+	ASSERT_OK(vt_unmap(&c, IOVA, size, NULL));
+	locked[2] = vt_locked();
+	ASSERT_EQ(locked[2], base);
+	ASSERT_EQ(entries(avail), 0);
+
+	say("VFIO type1 on Linux %s: one mapping, to be unmapped piece by piece\n", uts.release);
+	gap();
+	say("Map %4llu MiB for a device                calls   DMA entries          time\n",
+	    size / SZ_1M);
+	say("  a call for each 2 MiB, as today     %9llu %13llu %10u us\n", pieces, used[0],
+	    us_many);
+	say("  one call with a granule of 2 MiB    %9d %13llu %10u us\n", 1, used[1], us_one);
+	gap();
+	say("Unmap every second 2 MiB of it, map it again, and so on for %d seconds, while\n",
+	    SECONDS);
+	say("the device does DMA to the pieces in between, up to their very edges:\n");
+	say("  %u pieces unmapped, %u us each\n", unmaps, us_punch / unmaps);
+	say("  %u DMA transfers meanwhile, all data where it belongs, %u IOMMU faults\n",
+	    dma.transfers, faults);
+	say("  then a DMA into a hole: %u IOMMU fault%s, the memory is untouched\n", hole_faults,
+	    hole_faults == 1 ? "" : "s");
+	gap();
+	say("The IOMMU's page tables, the first %d pieces (# a 2 MiB page, . nothing):\n",
+	    SHOWN);
+	say("  before  %s\n", before);
+	say("  after   %s\n", after);
+	gap();
+	say("                     before        mapped   half of it     unmapped\n");
+	say("  locked, kB  %13llu %13llu %12llu %12llu\n", base / 1024, locked[0] / 1024,
+	    locked[1] / 1024, locked[2] / 1024);
+	say("  DMA entries %13d %13llu %12llu %12d\n", 0, used[1], used[2], 0);
+	say("  (%llu kB are the device's own page, which is mapped all the time)\n", base / 1024);
+	vt_close(&c);
+	*finished = true;
+}
+
+int main(int argc, char **argv)
+{
+	static const struct vtest test = VTEST(demo);
+	char buf[4096];
+	ssize_t n;
+	int log;
+
+	(void)argc;
+	finished = mmap(NULL, SZ_4K, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	screen = dup(STDOUT_FILENO);
+	log = open("/tmp/demo.log", O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	if (finished == MAP_FAILED || screen < 0 || log < 0 || dup2(log, STDOUT_FILENO) < 0) {
+		perror("demo");
+		return 1;
+	}
+	if (!vtest_main(1, argv, &test, 1) && *finished)
+		return 0;
+
+	/* Not so, or not possible here: the log says what. */
+	lseek(log, 0, SEEK_SET);
+	while ((n = read(log, buf, sizeof(buf))) > 0)
+		if (write(screen, buf, n) != n)
+			break;
+	return 1;
+}

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * QEMU's edu device: a 4 KiB buffer and one DMA engine. Its registers are written
+ * whole, in 64 bits, which a 32-bit program cannot do.
+ */
+#define _FILE_OFFSET_BITS 64
+#include <linux/pci_regs.h>
+#include <time.h>
+
+#include "vtest.h"
+
+#define EDU_SRC		0x80
+#define EDU_DST		0x88
+#define EDU_COUNT	0x90
+#define EDU_CMD		0x98
+#define  EDU_CMD_RUN		0x1
+#define  EDU_CMD_TO_MEMORY	0x2
+#define EDU_BUFFER	0x40000
+
+#define DMA_SECONDS	20
+
+static void reg_write(struct vt_dev *dev, unsigned int reg, u64 val)
+{
+	*(volatile u64 *)(dev->bar + reg) = val;
+}
+
+static u64 reg_read(struct vt_dev *dev, unsigned int reg)
+{
+	return *(volatile u64 *)(dev->bar + reg);
+}
+
+void vt_edu_enable(struct vt_dev *dev)
+{
+	struct vfio_region_info bar = {
+		.argsz = sizeof(bar),
+		.index = VFIO_PCI_BAR0_REGION_INDEX,
+	};
+	struct vfio_region_info cfg = {
+		.argsz = sizeof(cfg),
+		.index = VFIO_PCI_CONFIG_REGION_INDEX,
+	};
+	u16 cmd;
+
+	ASSERT_OK(ioctl(dev->fd, VFIO_DEVICE_GET_REGION_INFO, &cfg));
+	ASSERT_EQ(pread(dev->fd, &cmd, 2, cfg.offset + PCI_COMMAND), 2);
+	cmd |= PCI_COMMAND_MASTER | PCI_COMMAND_MEMORY;
+	ASSERT_EQ(pwrite(dev->fd, &cmd, 2, cfg.offset + PCI_COMMAND), 2);
+
+	ASSERT_OK(ioctl(dev->fd, VFIO_DEVICE_GET_REGION_INFO, &bar));
+	dev->bar = mmap(NULL, SZ_4K, PROT_READ | PROT_WRITE, MAP_SHARED, dev->fd, bar.offset);
+	if (dev->bar == MAP_FAILED)
+		FAIL("BAR0 of %s: %s", dev->name, strerror(errno));
+
+	dev->bounce = mmap(NULL, SZ_4K, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ASSERT_TRUE(dev->bounce != MAP_FAILED);
+	dev->bounce_iova = VT_BOUNCE_IOVA(dev - dev->c->dev);
+	ASSERT_OK(vt_map(dev->c, dev->bounce_iova, dev->bounce, SZ_4K, VT_RW, 0));
+	/* A transfer that the last user of the device left behind. */
+	vt_dma_wait(dev);
+}
+
+void vt_dma_load_start(struct vt_dev *dev, u64 iova, size_t len)
+{
+	ASSERT_LE(len, VT_DMA_MAX);
+	reg_write(dev, EDU_SRC, iova);
+	reg_write(dev, EDU_DST, EDU_BUFFER);
+	reg_write(dev, EDU_COUNT, len);
+	reg_write(dev, EDU_CMD, EDU_CMD_RUN);
+}
+
+void vt_dma_store_start(struct vt_dev *dev, u64 iova, size_t len)
+{
+	ASSERT_LE(len, VT_DMA_MAX);
+	reg_write(dev, EDU_SRC, EDU_BUFFER);
+	reg_write(dev, EDU_DST, iova);
+	reg_write(dev, EDU_COUNT, len);
+	reg_write(dev, EDU_CMD, EDU_CMD_RUN | EDU_CMD_TO_MEMORY);
+}
+
+bool vt_dma_busy(struct vt_dev *dev)
+{
+	return reg_read(dev, EDU_CMD) & EDU_CMD_RUN;
+}
+
+void vt_dma_wait(struct vt_dev *dev)
+{
+	u64 start = vt_now();
+
+	while (vt_dma_busy(dev)) {
+		if (vt_now() - start > DMA_SECONDS * 1000000000ull)
+			FAIL("%s: a DMA does not end", dev->name);
+		usleep(1000);
+	}
+}
+
+void vt_dma_write(struct vt_dev *dev, u64 iova, const void *buf, size_t len)
+{
+	memcpy(dev->bounce, buf, len);
+	vt_dma_load_start(dev, dev->bounce_iova, len);
+	vt_dma_wait(dev);
+	vt_dma_store_start(dev, iova, len);
+	vt_dma_wait(dev);
+}
+
+void vt_dma_read(struct vt_dev *dev, u64 iova, void *buf, size_t len)
+{
+	vt_dma_load_start(dev, iova, len);
+	vt_dma_wait(dev);
+	vt_dma_store_start(dev, dev->bounce_iova, len);
+	vt_dma_wait(dev);
+	memcpy(buf, dev->bounce, len);
+}

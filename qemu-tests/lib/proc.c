@@ -1,0 +1,281 @@
+// SPDX-License-Identifier: GPL-2.0
+/* What the kernel says: /proc, /sys, the log. */
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <time.h>
+
+#include "vtest.h"
+
+/* The log tells a few faults, then none for 5 seconds. */
+#define QUIET_USEC	5300000
+
+#define PARAMS	"/sys/module/vfio_iommu_type1/parameters"
+
+ssize_t vt_read_file(const char *path, char *buf, size_t len)
+{
+	ssize_t n, total = 0;
+	int fd;
+
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	while (total < (ssize_t)len - 1) {
+		n = read(fd, buf + total, len - 1 - total);
+		if (n < 0) {
+			n = -errno;
+			close(fd);
+			return n;
+		}
+		if (!n)
+			break;
+		total += n;
+	}
+	close(fd);
+	buf[total] = 0;
+	return total;
+}
+
+int vt_write_file(const char *path, const char *text)
+{
+	int fd, ret = 0;
+
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	if (write(fd, text, strlen(text)) < 0)
+		ret = -errno;
+	close(fd);
+	return ret;
+}
+
+/* A "Field:   123 kB" line; in bytes. */
+static u64 kb_field(const char *path, const char *field)
+{
+	char buf[8192], *at;
+	size_t n = strlen(field);
+	ssize_t ret;
+
+	ret = vt_read_file(path, buf, sizeof(buf));
+	if (ret < 0)
+		FAIL("%s: %s", path, strerror(-ret));
+	for (at = buf; at; at = strchr(at, '\n')) {
+		if (*at == '\n')
+			at++;
+		if (!strncmp(at, field, n) && at[n] == ':')
+			return strtoull(at + n + 1, NULL, 10) * 1024;
+	}
+	FAIL("%s: no %s", path, field);
+}
+
+u64 vt_locked(void)
+{
+	return kb_field("/proc/self/status", "VmLck");
+}
+
+u64 vt_locked_of(pid_t pid)
+{
+	char path[48];
+
+	snprintf(path, sizeof(path), "/proc/%d/status", pid);
+	return kb_field(path, "VmLck");
+}
+
+u64 vt_meminfo(const char *field)
+{
+	return kb_field("/proc/meminfo", field);
+}
+
+u64 vt_pinned(void)
+{
+	char buf[16384], *acquired, *released;
+
+	/* Counters are kept per CPU, and added up when that is asked for. */
+	vt_write_file("/proc/sys/vm/stat_refresh", "1");
+	ASSERT_GT(vt_read_file("/proc/vmstat", buf, sizeof(buf)), 0);
+	acquired = strstr(buf, "nr_foll_pin_acquired ");
+	released = strstr(buf, "nr_foll_pin_released ");
+	if (!acquired || !released)
+		FAIL("/proc/vmstat does not count pinned pages");
+	return strtoull(strchr(acquired, ' '), NULL, 10) -
+	       strtoull(strchr(released, ' '), NULL, 10);
+}
+
+void vt_drop_ipc_lock(void)
+{
+	struct __user_cap_header_struct hdr = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct cap[2];
+
+	ASSERT_OK(syscall(SYS_capget, &hdr, cap));
+	cap[0].effective &= ~(1u << CAP_IPC_LOCK);
+	ASSERT_OK(syscall(SYS_capset, &hdr, cap));
+}
+
+void vt_limit_locked(u64 bytes)
+{
+	struct rlimit lim = { .rlim_cur = bytes, .rlim_max = bytes };
+
+	ASSERT_OK(setrlimit(RLIMIT_MEMLOCK, &lim));
+	vt_drop_ipc_lock();
+}
+
+static struct {
+	char name[32];
+	unsigned int value;
+	pid_t pid;
+} saved[4];
+
+static void write_param(const char *name, unsigned int value)
+{
+	char path[128], text[16];
+
+	snprintf(path, sizeof(path), PARAMS "/%s", name);
+	snprintf(text, sizeof(text), "%u", value);
+	ASSERT_OK(vt_write_file(path, text));
+}
+
+unsigned int vt_get_param(const char *name)
+{
+	char path[128], buf[32];
+
+	snprintf(path, sizeof(path), PARAMS "/%s", name);
+	ASSERT_GT(vt_read_file(path, buf, sizeof(buf)), 0);
+	return *buf == 'Y' ? 1 : *buf == 'N' ? 0 : strtoul(buf, NULL, 10);
+}
+
+static void restore_params(void)
+{
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(saved); i++)
+		if (saved[i].name[0] && saved[i].pid == getpid()) {
+			char name[32];
+
+			memcpy(name, saved[i].name, sizeof(name));
+			saved[i].name[0] = 0;
+			write_param(name, saved[i].value);
+		}
+}
+
+void vt_set_param(const char *name, unsigned int value)
+{
+	static bool registered;
+	size_t i;
+
+	if (!registered)
+		atexit(restore_params);
+	registered = true;
+	for (i = 0; i < ARRAY_SIZE(saved); i++) {
+		if (!strcmp(saved[i].name, name))
+			break;
+		if (!saved[i].name[0]) {
+			snprintf(saved[i].name, sizeof(saved[i].name), "%s", name);
+			saved[i].value = vt_get_param(name);
+			saved[i].pid = getpid();
+			break;
+		}
+	}
+	write_param(name, value);
+}
+
+u64 vt_now(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * 1000000000ull + ts.tv_nsec;
+}
+
+/* The address in a line of the log that tells of a fault. */
+static bool fault_line(const char *line, u64 *addr)
+{
+	const char *at;
+
+	/* DMAR: [DMA Read NO_PASID] Request device [00:03.0] fault addr 0x1000 [fault ... */
+	if (strstr(line, "DMAR:")) {
+		at = strstr(line, "fault addr ");
+		if (!at)
+			return false;
+		*addr = strtoull(at + strlen("fault addr "), NULL, 16);
+		return true;
+	}
+	/* AMD-Vi: Event logged [IO_PAGE_FAULT domain=0x0001 address=0x1000 flags=0x0000] */
+	if (strstr(line, "IO_PAGE_FAULT")) {
+		at = strstr(line, "address=");
+		*addr = at ? strtoull(at + strlen("address="), NULL, 16) : ~0ull;
+		return true;
+	}
+	/* virtio_iommu: page fault from EP 1 at 0x1000 [read] */
+	at = strstr(line, "fault from EP ");
+	if (at) {
+		at = strstr(at, " at ");
+		*addr = at ? strtoull(at + strlen(" at "), NULL, 16) : ~0ull;
+		return true;
+	}
+	return false;
+}
+
+/* Next line of the log; its time in microseconds, or 0 if there is no more. */
+static u64 next_line(int fd, char *line, size_t len)
+{
+	unsigned long long usec = 0;
+	ssize_t n;
+
+	do {
+		n = read(fd, line, len - 1);
+	} while (n < 0 && errno == EPIPE);
+	if (n <= 0)
+		return 0;
+	line[n] = 0;
+	if (sscanf(line, "%*u,%*u,%llu,", &usec) != 1)
+		FAIL("/dev/kmsg: '%s'", line);
+	return usec ? : 1;
+}
+
+void vt_faults_mark(struct vt_faults *f)
+{
+	u64 usec, addr, last = 0, now = vt_now() / 1000;
+	char line[2048];
+
+	memset(f, 0, sizeof(*f));
+	f->fd = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	if (f->fd < 0)
+		FAIL("/dev/kmsg: %s", strerror(errno));
+	while ((usec = next_line(f->fd, line, sizeof(line))))
+		if (fault_line(line, &addr))
+			last = usec;
+	if (last && now < last + QUIET_USEC)
+		usleep(last + QUIET_USEC - now);
+}
+
+unsigned int vt_faults_count(struct vt_faults *f)
+{
+	char line[2048];
+	u64 addr;
+
+	usleep(200000);
+	while (next_line(f->fd, line, sizeof(line))) {
+		if (!fault_line(line, &addr))
+			continue;
+		if (f->count < ARRAY_SIZE(f->addr))
+			f->addr[f->count] = addr;
+		f->count++;
+	}
+	return f->count;
+}
+
+bool vt_faults_hit(struct vt_faults *f, u64 iova, u64 size)
+{
+	unsigned int i;
+
+	if (!access("/sys/class/iommu/ivhd0", F_OK)) {
+		vt_diag("not checked: QEMU's amd-iommu lets no fault at %#llx be known", iova);
+		return true;
+	}
+	vt_faults_count(f);
+	for (i = 0; i < f->count && i < ARRAY_SIZE(f->addr); i++)
+		if (f->addr[i] >= iova && f->addr[i] - iova < size)
+			return true;
+	return false;
+}

@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: GPL-2.0
+/* The test module's devices and probes. */
+#include <fcntl.h>
+#include <sys/syscall.h>
+
+#include "testdev.h"
+
+#define MODULE	"/lib/modules/vfio_testdev.ko"
+#define PARAMS	"/sys/module/vfio_testdev/parameters"
+
+void td_need(void)
+{
+	int fd;
+
+	if (!access(PARAMS, F_OK))
+		return;
+	fd = open(MODULE, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		SKIP("no " MODULE);
+	if (syscall(SYS_finit_module, fd, "", 0))
+		FAIL(MODULE ": %s", strerror(errno));
+	close(fd);
+}
+
+static void dev_name(char *name, size_t len, int k)
+{
+	snprintf(name, len, "vfio_testdev.%d", k);
+}
+
+int td_group(int k)
+{
+	char name[32], path[128], link[256];
+	ssize_t n;
+
+	td_need();
+	dev_name(name, sizeof(name), k);
+	snprintf(path, sizeof(path), "/sys/bus/platform/devices/%s/iommu_group", name);
+	n = readlink(path, link, sizeof(link) - 1);
+	if (n < 0)
+		FAIL("%s: %s", path, strerror(errno));
+	link[n] = 0;
+	return atoi(strrchr(link, '/') + 1);
+}
+
+struct vt_dev *td_add(struct vt_container *c, int k)
+{
+	char name[32];
+
+	dev_name(name, sizeof(name), k);
+	return vt_add_group(c, td_group(k), name);
+}
+
+static int dev_ioctl(struct vt_dev *dev, unsigned long cmd, void *arg)
+{
+	int ret = ioctl(dev->fd, cmd, arg);
+
+	return ret < 0 ? -errno : ret;
+}
+
+int td_pin(struct vt_dev *dev, u64 iova, u32 npages, u32 prot, u64 *pfns)
+{
+	struct vtd_pin pin = {
+		.iova = iova,
+		.pfns = (uintptr_t)pfns,
+		.npages = npages,
+		.prot = prot,
+	};
+
+	return dev_ioctl(dev, VTD_PIN, &pin);
+}
+
+int td_unpin(struct vt_dev *dev, u64 iova, u32 npages)
+{
+	struct vtd_pin pin = { .iova = iova, .npages = npages };
+
+	return dev_ioctl(dev, VTD_UNPIN, &pin);
+}
+
+int td_rw(struct vt_dev *dev, u64 iova, void *buf, u64 len, u32 flags)
+{
+	struct vtd_rw rw = {
+		.iova = iova,
+		.len = len,
+		.buf = (uintptr_t)buf,
+		.flags = flags,
+	};
+
+	return dev_ioctl(dev, VTD_RW, &rw);
+}
+
+int td_read(struct vt_dev *dev, u64 iova, void *buf, u64 len)
+{
+	return td_rw(dev, iova, buf, len, 0);
+}
+
+int td_write(struct vt_dev *dev, u64 iova, const void *buf, u64 len)
+{
+	return td_rw(dev, iova, (void *)buf, len, VTD_WRITE);
+}
+
+int td_pinned(struct vt_dev *dev)
+{
+	return dev_ioctl(dev, VTD_PINNED, NULL);
+}
+
+unsigned int td_told(struct vt_dev *dev, struct vtd_event *ev, unsigned int room)
+{
+	struct vtd_log log = { .events = (uintptr_t)ev, .room = room };
+
+	ASSERT_GE(dev_ioctl(dev, VTD_LOG, &log), 0);
+	return log.total;
+}
+
+static pid_t armed_by;
+
+static int write_param(const char *param, const char *text)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), PARAMS "/%s", param);
+	return vt_write_file(path, text);
+}
+
+void td_disarm(void)
+{
+	if (armed_by == getpid())
+		write_param("armed", "0");
+	armed_by = 0;
+}
+
+void td_arm(void)
+{
+	td_need();
+	/* A test before this one may have died before it could disarm. */
+	ASSERT_OK(write_param("armed", "0"));
+	if (!armed_by)
+		atexit(td_disarm);
+	armed_by = getpid();
+	ASSERT_OK(write_param("armed", "1"));
+}
+
+void td_set(const char *param, long long value)
+{
+	char text[32];
+
+	snprintf(text, sizeof(text), "%lld", value);
+	ASSERT_OK(write_param(param, text));
+}
+
+u64 td_get(const char *param)
+{
+	char path[128], buf[32];
+
+	snprintf(path, sizeof(path), PARAMS "/%s", param);
+	ASSERT_GT(vt_read_file(path, buf, sizeof(buf)), 0);
+	return strtoull(buf, NULL, 0);
+}

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The test module: devices with an emulated IOMMU that pin pages, and probes that
+ * make the IOMMU core refuse. See module/vfio_testdev.c.
+ */
+#ifndef TESTDEV_H
+#define TESTDEV_H
+
+#include "vtest.h"
+#include "../module/vfio_testdev.h"
+
+/* Load the module if it is not; end the test as skipped where there is none. */
+void td_need(void);
+
+/* The k-th emulated device: the number of its group; into a container. */
+int td_group(int k);
+struct vt_dev *td_add(struct vt_container *c, int k);
+
+/* All return -errno on failure. */
+int td_pin(struct vt_dev *dev, u64 iova, u32 npages, u32 prot, u64 *pfns);
+int td_unpin(struct vt_dev *dev, u64 iova, u32 npages);
+int td_read(struct vt_dev *dev, u64 iova, void *buf, u64 len);
+int td_write(struct vt_dev *dev, u64 iova, const void *buf, u64 len);
+/* flags: VTD_WRITE, VTD_KTHREAD */
+int td_rw(struct vt_dev *dev, u64 iova, void *buf, u64 len, u32 flags);
+/* How many pages the device holds. */
+int td_pinned(struct vt_dev *dev);
+
+/*
+ * What the device was told to unmap since the last call: how many times, and the
+ * first room of them.
+ */
+unsigned int td_told(struct vt_dev *dev, struct vtd_event *ev, unsigned int room);
+
+/*
+ * Put the probes to work until the test ends, with all parameters reset; set one.
+ * The parameter says what its value means.
+ */
+void td_arm(void);
+void td_disarm(void);
+void td_set(const char *param, long long value);
+u64 td_get(const char *param);
+
+#endif

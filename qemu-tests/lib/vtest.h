@@ -1,0 +1,409 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * A small test library for VFIO type1: TAP harness, containers, mapping, DMA by
+ * QEMU's edu device, memory of a chosen kind, and what the kernel says about it.
+ *
+ * Two families of functions: those that return 0 or -errno are what a test
+ * examines; those that return nothing end the test when they fail, since without
+ * them the test has no meaning.
+ */
+#ifndef VTEST_H
+#define VTEST_H
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/types.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <linux/types.h>
+#include <linux/vfio.h>
+
+typedef __u8 u8;
+typedef __u16 u16;
+typedef __u32 u32;
+typedef __u64 u64;
+
+#define SZ_4K			0x1000ull
+#define SZ_8K			0x2000ull
+#define SZ_64K			0x10000ull
+#define SZ_1M			0x100000ull
+#define SZ_2M			0x200000ull
+#define SZ_4M			0x400000ull
+#define SZ_1G			0x40000000ull
+
+#define ARRAY_SIZE(a)		(sizeof(a) / sizeof((a)[0]))
+#define ALIGN_DOWN(x, a)	((x) & ~((__typeof__(x))(a) - 1))
+#define ALIGN_UP(x, a)		ALIGN_DOWN((x) + (a) - 1, a)
+#define __printf(a, b)		__attribute__((format(printf, a, b)))
+#define __noreturn		__attribute__((noreturn))
+#define offsetofend(t, m)	(offsetof(t, m) + sizeof(((t *)0)->m))
+
+/* ---- Harness: harness.c ---- */
+
+struct vtest {
+	const char *name;
+	void (*fn)(void);
+};
+
+/*
+ * Runs the tests in order, each in a child of its own, so that a crash or a leak
+ * of one stays with it. argv[1], if given, runs only tests whose name contains it.
+ */
+int vtest_main(int argc, char **argv, const struct vtest *tests, size_t nr);
+
+#define VTEST(fn)	{ #fn, fn }
+#define VTEST_MAIN(...)							\
+	int main(int argc, char **argv)					\
+	{								\
+		static const struct vtest tests[] = { __VA_ARGS__ };	\
+									\
+		return vtest_main(argc, argv, tests, ARRAY_SIZE(tests));	\
+	}
+
+/* A "# ..." line, written in one piece, from any thread or child. */
+__printf(1, 2) void vt_diag(const char *fmt, ...);
+/* Mark the running test failed, go on. */
+__printf(3, 4) void vt_fail(const char *file, int line, const char *fmt, ...);
+/* End the process now: of the test, of its thread, or of a child it forked. */
+__noreturn void vt_stop(void);
+/* End the test as skipped; the reason names what is missing. */
+__noreturn __printf(1, 2) void vt_skip(const char *fmt, ...);
+/* Has the running test, or a child of it, failed? */
+bool vt_failed(void);
+
+#define SKIP(...)	vt_skip(__VA_ARGS__)
+#define FAIL(...)	do { vt_fail(__FILE__, __LINE__, __VA_ARGS__); vt_stop(); } while (0)
+
+#define VT_CMP(a, op, b, stop) do {						\
+	__typeof__((a) + (b)) a_ = (a);						\
+	__typeof__((a) + (b)) b_ = (b);						\
+										\
+	if (!(a_ op b_)) {							\
+		vt_fail(__FILE__, __LINE__, "%s is %lld (%#llx), not " #op	\
+			" %s which is %lld (%#llx)", #a, (long long)a_,		\
+			(long long)a_, #b, (long long)b_, (long long)b_);	\
+		if (stop)							\
+			vt_stop();						\
+	}									\
+} while (0)
+
+#define ASSERT_EQ(a, b)		VT_CMP(a, ==, b, true)
+#define ASSERT_NE(a, b)		VT_CMP(a, !=, b, true)
+#define ASSERT_LE(a, b)		VT_CMP(a, <=, b, true)
+#define ASSERT_GE(a, b)		VT_CMP(a, >=, b, true)
+#define ASSERT_LT(a, b)		VT_CMP(a, <, b, true)
+#define ASSERT_GT(a, b)		VT_CMP(a, >, b, true)
+#define EXPECT_EQ(a, b)		VT_CMP(a, ==, b, false)
+#define EXPECT_NE(a, b)		VT_CMP(a, !=, b, false)
+#define EXPECT_LE(a, b)		VT_CMP(a, <=, b, false)
+#define EXPECT_GE(a, b)		VT_CMP(a, >=, b, false)
+#define EXPECT_LT(a, b)		VT_CMP(a, <, b, false)
+#define EXPECT_GT(a, b)		VT_CMP(a, >, b, false)
+
+#define ASSERT_TRUE(x) do {							\
+	if (!(x))								\
+		FAIL("%s is false", #x);					\
+} while (0)
+#define EXPECT_TRUE(x) do {							\
+	if (!(x))								\
+		vt_fail(__FILE__, __LINE__, "%s is false", #x);			\
+} while (0)
+
+/* A function of this library that must work. */
+#define ASSERT_OK(x)		ASSERT_EQ(x, 0)
+/* A system call: -1, and this errno. */
+#define ASSERT_ERRNO(call, err) do {						\
+	errno = 0;								\
+	ASSERT_EQ((long)(call), -1L);						\
+	ASSERT_EQ(errno, err);							\
+} while (0)
+
+/* ---- Containers and devices: container.c ---- */
+
+#define VT_MAX_DEVS	8
+
+struct vt_container;
+
+struct vt_dev {
+	struct vt_container *c;
+	char name[64];			/* PCI address, or mdev uuid */
+	int group;			/* number in /dev/vfio; -1: slot is free */
+	int group_fd;
+	int fd;
+	volatile u8 *bar;		/* edu: BAR0 */
+	u8 *bounce;		/* edu: see vt_edu_enable() */
+	u64 bounce_iova;
+};
+
+struct vt_container {
+	int fd;
+	int type;			/* VFIO_TYPE1_IOMMU or VFIO_TYPE1v2_IOMMU */
+	struct vt_dev dev[VT_MAX_DEVS];	/* dev[0] is the first one added */
+};
+
+/* How many edu devices the machine has; PCI address of the k-th. */
+int vt_edu_count(void);
+const char *vt_edu_bdf(int k);
+
+/* A container of this type with the k-th edu device, bound to vfio-pci. */
+void vt_open(struct vt_container *c, int type, int k);
+#define vt_open_v2(c)	vt_open(c, VFIO_TYPE1v2_IOMMU, 0)
+/* The k-th edu device into a container that is open. */
+struct vt_dev *vt_add_edu(struct vt_container *c, int k);
+/*
+ * Any device by the number of its group in /dev/vfio and its name. With a
+ * container that was only zeroed, vt_open_empty() comes first; the first device
+ * added sets the IOMMU type.
+ */
+void vt_open_empty(struct vt_container *c, int type);
+struct vt_dev *vt_add_group(struct vt_container *c, int group, const char *name);
+/* The same, but an error of VFIO_GROUP_SET_CONTAINER or VFIO_SET_IOMMU is returned. */
+int vt_try_add_group(struct vt_container *c, int group, const char *name, struct vt_dev **dev);
+/* Bind the k-th edu device to vfio-pci, return the number of its group. */
+int vt_edu_group(int k);
+/* Take a device and its group out of the container. */
+void vt_remove(struct vt_dev *dev);
+void vt_close(struct vt_container *c);
+
+/*
+ * Mediated devices: type_dir is .../mdev_supported_types/<type>. vt_mdev_create()
+ * returns the number of the group of the new device. Removing one waits until nobody
+ * has it open; the harness removes what a test leaves, when its process is gone.
+ */
+#define VT_MTTY_TYPE	"/sys/class/mdev_bus/mtty/mdev_supported_types/mtty-1"
+int vt_mdev_create(const char *type_dir, const char *uuid);
+void vt_mdev_remove(const char *uuid);
+void vt_remember_mdev(const char *uuid, bool there);
+
+/* ---- Type1: dma.c; all return 0 or -errno ---- */
+
+#define VT_RO	VFIO_DMA_MAP_FLAG_READ
+#define VT_WO	VFIO_DMA_MAP_FLAG_WRITE
+#define VT_RW	(VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE)
+
+/* granule 0: the struct of today and no granule flag. */
+int vt_map(struct vt_container *c, u64 iova, const void *vaddr, u64 size,
+	   u32 flags, u64 granule);
+/* Everything as the caller says. */
+int vt_map_raw(struct vt_container *c, u32 argsz, u32 flags, u64 iova,
+	       u64 vaddr, u64 size, u64 granule);
+/* VFIO_DMA_MAP_FLAG_VADDR */
+int vt_map_vaddr(struct vt_container *c, u64 iova, const void *vaddr, u64 size);
+/* unmapped may be NULL: how much went, as the kernel says; kept on an error. */
+int vt_unmap(struct vt_container *c, u64 iova, u64 size, u64 *unmapped);
+int vt_unmap_flags(struct vt_container *c, u32 flags, u64 iova, u64 size,
+		   u64 *unmapped);
+int vt_unmap_all(struct vt_container *c, u64 *unmapped);
+/* VFIO_DMA_UNMAP_FLAG_VADDR */
+int vt_unmap_vaddr(struct vt_container *c, u64 iova, u64 size, u64 *unmapped);
+/* One bit a 4 KiB page; bitmap_bytes as given to the kernel. */
+int vt_unmap_dirty(struct vt_container *c, u64 iova, u64 size, void *bitmap,
+		   u64 bitmap_bytes, u64 *unmapped);
+int vt_dirty_start(struct vt_container *c);
+int vt_dirty_stop(struct vt_container *c);
+int vt_dirty_get(struct vt_container *c, u64 iova, u64 size, void *bitmap,
+		 u64 bitmap_bytes);
+/* Bytes of a bitmap for size bytes of IOVA: whole u64 words. */
+#define VT_BITMAP_BYTES(size)	(ALIGN_UP((u64)(size) / SZ_4K, 64) / 8)
+bool vt_bit(const void *bitmap, u64 bit);
+u64 vt_bits(const void *bitmap, u64 from, u64 nr);
+
+int vt_check_extension(struct vt_container *c, unsigned long ext);
+
+struct vt_info {
+	u64 pgsizes;
+	u32 dma_avail;
+	unsigned int nr_ranges;
+	struct {
+		u64 first, last;
+	} range[16];
+};
+
+void vt_info(struct vt_container *c, struct vt_info *info);
+u32 vt_dma_avail(struct vt_container *c);
+/* Last byte of the IOVA space. */
+u64 vt_last_iova(struct vt_container *c);
+/* End the test as skipped where the kernel does not know granules. */
+void vt_need_granule(struct vt_container *c);
+
+/* ---- DMA by the edu device: edu.c ---- */
+
+/*
+ * Let the device master the bus and give it one page of memory of its own, mapped
+ * at VT_BOUNCE_IOVA(k) for the k-th device of the container: the device's buffer
+ * can only be filled and looked at by DMA. Costs one DMA entry and a locked page.
+ */
+#define VT_BOUNCE_IOVA(k)	(SZ_1M + (k) * SZ_64K)
+void vt_edu_enable(struct vt_dev *dev);
+
+/*
+ * Memory at iova into the device's buffer, and the other way. The buffer has
+ * 4 KiB, but QEMU's edu takes the last byte of a full transfer to be out of bounds,
+ * and QEMU dies of it. A transfer takes 100 ms of guest time, done or faulted; the
+ * device does not tell which.
+ */
+#define VT_DMA_MAX	4088
+void vt_dma_load_start(struct vt_dev *dev, u64 iova, size_t len);
+void vt_dma_store_start(struct vt_dev *dev, u64 iova, size_t len);
+bool vt_dma_busy(struct vt_dev *dev);
+void vt_dma_wait(struct vt_dev *dev);
+/* Two transfers each, by way of the bounce page. */
+void vt_dma_write(struct vt_dev *dev, u64 iova, const void *buf, size_t len);
+void vt_dma_read(struct vt_dev *dev, u64 iova, void *buf, size_t len);
+
+/* ---- Memory: mem.c ---- */
+
+enum vt_mem {
+	VT_MEM_4K,		/* small pages, however they happen to lie */
+	VT_MEM_SCATTERED,	/* small pages, no two neighbours contiguous */
+	VT_MEM_THP,		/* transparent huge pages, all of it */
+	VT_MEM_HUGE_2M,		/* hugetlb */
+	VT_MEM_HUGE_1G,
+};
+
+const char *vt_mem_name(enum vt_mem kind);
+/* Page size the kind guarantees. */
+u64 vt_mem_pgsize(enum vt_mem kind);
+/* Enough free pages of this kind? If not, why. */
+bool vt_mem_has(enum vt_mem kind, u64 size, char *why, size_t len);
+/*
+ * Private anonymous memory, touched, checked to be what was asked for, aligned to
+ * 1 GiB; a 32-bit program has no room for that, and gets as much as the kind needs.
+ * size is rounded up to whole pages of the kind. Skips the test if the machine has
+ * too few pages of the kind.
+ */
+void *vt_alloc(enum vt_mem kind, u64 size);
+void vt_free(void *p, enum vt_mem kind, u64 size);
+/* Physical address of the page of p, from /proc/self/pagemap; 0: not present. */
+u64 vt_phys(const void *p);
+/* The same of nr pages from p on. */
+void vt_phys_range(const void *p, u64 nr, u64 *phys);
+/* Fill with, and check for, a pattern that depends on address and seed. */
+void vt_fill(void *p, size_t len, u64 seed);
+bool vt_filled(const void *p, size_t len, u64 seed);
+
+/* ---- What the kernel says: proc.c ---- */
+
+/* VmLck of this process, or of another; in bytes. */
+u64 vt_locked(void);
+u64 vt_locked_of(pid_t pid);
+/*
+ * How many pages are pinned, in the whole system, each as often as it is pinned.
+ * The harness fails a test that leaves more of them behind than it found.
+ */
+u64 vt_pinned(void);
+/* A field of /proc/meminfo, in bytes. */
+u64 vt_meminfo(const char *field);
+/* RLIMIT_MEMLOCK for this process, and without CAP_IPC_LOCK, which would lift it. */
+void vt_limit_locked(u64 bytes);
+void vt_drop_ipc_lock(void);
+/* A parameter of vfio_iommu_type1; the old value is put back when the test ends. */
+unsigned int vt_get_param(const char *name);
+void vt_set_param(const char *name, unsigned int value);
+/* Nanoseconds, monotonic. */
+u64 vt_now(void);
+/* Read a small file whole into buf, with a 0 at the end; -errno or its length. */
+ssize_t vt_read_file(const char *path, char *buf, size_t len);
+/* Write a string to a file; 0 or -errno. */
+int vt_write_file(const char *path, const char *text);
+
+/*
+ * IOMMU faults in the kernel's log since a mark. The log is rate limited, to about
+ * three faults in 5 seconds on Intel: setting a mark waits until the limit is open
+ * again; from there on it tells reliably that there was none, and of the first three.
+ */
+struct vt_faults {
+	int fd;
+	unsigned int count;
+	u64 addr[16];		/* of the first ones, oldest first */
+};
+
+void vt_faults_mark(struct vt_faults *f);
+/* How many since the mark, all in all; waits a moment for the log to settle. */
+unsigned int vt_faults_count(struct vt_faults *f);
+/* Did one hit there? Says so and takes it to be true where faults do not get known. */
+bool vt_faults_hit(struct vt_faults *f, u64 iova, u64 size);
+
+/* ---- The IOMMU's own page tables: tables.c ---- */
+
+struct vt_pte {
+	u64 iova, size, phys;
+	bool read, write;
+};
+
+struct vt_tables {
+	struct vt_pte *pte;		/* in order of iova */
+	size_t nr;
+};
+
+/* Can this machine show them? Intel with debugfs can. */
+bool vt_tables_known(struct vt_dev *dev);
+/* End the test as skipped if not. */
+void vt_need_tables(struct vt_dev *dev);
+void vt_tables_read(struct vt_dev *dev, struct vt_tables *t);
+void vt_tables_free(struct vt_tables *t);
+/* The entry that translates iova, or NULL. */
+const struct vt_pte *vt_tables_find(const struct vt_tables *t, u64 iova);
+/* Size of the page that translates iova, 0 if none. Reads the tables anew. */
+u64 vt_pgsize_at(struct vt_dev *dev, u64 iova);
+/*
+ * Is [iova, iova + size) mapped to vaddr with these flags, with the largest pages
+ * up to granule (0: any) that the memory allows? Or, with vaddr NULL, to nothing?
+ * Says what differs and fails the test if not. Looks at the physical pages.
+ * smallest, if not NULL: the smallest page size seen.
+ */
+void vt_tables_expect(const struct vt_tables *t, const struct vt_info *info, u64 iova,
+		      u64 size, const void *vaddr, u32 flags, u64 granule,
+		      u64 *smallest);
+
+/* Everything that a call which fails must leave alone. */
+struct vt_state {
+	u32 dma_avail;
+	u64 locked;
+	u64 tables;			/* of dev[0]; 0 where nobody can tell */
+};
+
+void vt_state(struct vt_container *c, struct vt_state *s);
+/* Fails the test, with this text, if anything is different now. */
+void vt_state_same(struct vt_container *c, const struct vt_state *s, const char *after);
+
+/* The call returns -err and has changed nothing. */
+#define ASSERT_REFUSED(c, call, err) do {					\
+	struct vt_state before_;						\
+										\
+	vt_state(c, &before_);							\
+	ASSERT_EQ(call, -(err));						\
+	vt_state_same(c, &before_, #call);					\
+} while (0)
+
+/* ---- VFIO_IOMMU_DMA_EXTENTS: extents.c ---- */
+
+/*
+ * One call, 0 or -errno; iova, size and count come back as the kernel leaves them.
+ * e may be NULL where count is 0.
+ */
+int vt_extents(struct vt_container *c, u64 *iova, u64 *size,
+	       struct vfio_dma_extent *e, u32 *count);
+
+struct vt_extents {
+	struct vfio_dma_extent *e;	/* in order of iova, checked */
+	size_t nr;
+	unsigned int calls;		/* that it took */
+};
+
+/* All extents of a range, with room for so many a call; size 0: to the end. */
+void vt_extents_read(struct vt_container *c, u64 iova, u64 size, u32 room,
+		     struct vt_extents *x);
+void vt_extents_free(struct vt_extents *x);
+/* How many they are, as count-only calls tell. */
+u64 vt_extents_count(struct vt_container *c, u64 iova, u64 size);
+
+#endif

@@ -1,0 +1,683 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Several IOMMU domains in a container. One IOMMU serves all devices of the
+ * emulated machines, so type1 would put them all into one domain: the test module
+ * refuses that. It also takes page sizes away from a domain, puts a reserved
+ * region where there is none, and lets unmapping fail.
+ */
+#include "../lib/testdev.h"
+
+#define IOVA	0x40000000ull
+#define PIECE	SZ_2M
+#define NR	8
+#define SIZE	(NR * PIECE)
+
+/* The address of the top page table, as debugfs shows it. */
+static u64 root_of(struct vt_dev *dev)
+{
+	char path[128], buf[4096], *at;
+
+	snprintf(path, sizeof(path), "/sys/kernel/debug/iommu/intel/%s/domain_translation_struct",
+		 dev->name);
+	ASSERT_GT(vt_read_file(path, buf, sizeof(buf)), 0);
+	at = strchr(buf, '@');
+	ASSERT_TRUE(at);
+	return strtoull(at + 1, NULL, 16);
+}
+
+static void open_one(struct vt_container *c)
+{
+	td_arm();
+	td_set("refuse_sharing", 1);
+	vt_open_v2(c);
+}
+
+static struct vt_dev *add_second(struct vt_container *c)
+{
+	u64 refused = td_get("refused");
+	struct vt_dev *dev = vt_add_edu(c, 1);
+
+	ASSERT_GT(td_get("refused"), refused);
+	if (vt_tables_known(dev))
+		ASSERT_NE(root_of(&c->dev[0]), root_of(dev));
+	return dev;
+}
+
+static struct vt_dev *open_two(struct vt_container *c)
+{
+	open_one(c);
+	return add_second(c);
+}
+
+static int try_second(struct vt_container *c)
+{
+	return vt_try_add_group(c, vt_edu_group(1), vt_edu_bdf(1), NULL);
+}
+
+/* Both devices read [iova, +64) and find what is at p. */
+static void expect_dma(struct vt_dev *dev, u64 iova, void *p)
+{
+	static u64 seed;
+	u8 buf[64];
+
+	vt_fill(p, sizeof(buf), ++seed);
+	memset(buf, 0, sizeof(buf));
+	vt_dma_read(dev, iova, buf, sizeof(buf));
+	if (!vt_filled(buf, sizeof(buf), seed))
+		FAIL("%s does not read the memory at %#llx", dev->name, iova);
+}
+
+/* The device cannot write p by way of iova. */
+static void expect_no_write(struct vt_dev *dev, u64 iova, void *p)
+{
+	u8 buf[64];
+
+	memset(p, 0x55, sizeof(buf));
+	memset(buf, 0xaa, sizeof(buf));
+	vt_dma_write(dev, iova, buf, sizeof(buf));
+	memset(buf, 0x55, sizeof(buf));
+	if (memcmp(p, buf, sizeof(buf)))
+		FAIL("%s wrote to %#llx", dev->name, iova);
+}
+
+/* Nor is there anything at iova: the attempt faults. */
+static void expect_no_dma(struct vt_dev *dev, u64 iova, void *p)
+{
+	struct vt_faults f;
+
+	vt_faults_mark(&f);
+	expect_no_write(dev, iova, p);
+	/* Of QEMU's IOMMUs only Intel's can be relied upon to log each. */
+	if (vt_tables_known(dev))
+		EXPECT_TRUE(vt_faults_hit(&f, iova, SZ_4K));
+}
+
+struct piece {
+	void *vaddr;		/* NULL: a hole */
+	u32 flags;
+	u64 granule;
+};
+
+/* What each of the NR pieces must look like in the tables of a device. */
+static void expect_pieces(struct vt_dev *dev, const struct piece *p)
+{
+	struct vt_info info;
+	struct vt_tables t;
+	int i;
+
+	if (!vt_tables_known(dev))
+		return;
+	vt_info(dev->c, &info);
+	vt_tables_read(dev, &t);
+	for (i = 0; i < NR; i++)
+		vt_tables_expect(&t, &info, IOVA + i * PIECE, PIECE, p[i].vaddr, p[i].flags,
+				 p[i].granule, NULL);
+	vt_tables_free(&t);
+}
+
+/* One mapping of NR pieces. */
+static void set_pieces(struct piece *p, u8 *mem, u64 granule)
+{
+	int i;
+
+	for (i = 0; i < NR; i++)
+		p[i] = (struct piece){ mem + i * PIECE, VT_RW, granule };
+}
+
+static void two_plain(void)
+{
+	struct vt_container c;
+	struct vt_dev *second = open_two(&c);
+	u8 *mem = vt_alloc(VT_MEM_THP, SIZE);
+	u64 base = vt_locked();
+	struct piece p[NR];
+
+	ASSERT_OK(vt_map(&c, IOVA, mem, SIZE, VT_RW, 0));
+	set_pieces(p, mem, 0);
+	EXPECT_EQ(vt_locked(), base + SIZE);
+	expect_pieces(&c.dev[0], p);
+	expect_pieces(second, p);
+	vt_edu_enable(&c.dev[0]);
+	vt_edu_enable(second);
+	expect_dma(&c.dev[0], IOVA, mem);
+	expect_dma(second, IOVA + SIZE - SZ_4K, mem + SIZE - SZ_4K);
+	ASSERT_OK(vt_unmap(&c, IOVA, SIZE, NULL));
+	expect_no_dma(&c.dev[0], IOVA, mem);
+	expect_no_dma(second, IOVA, mem);
+	vt_close(&c);
+	EXPECT_EQ(vt_locked(), base);
+}
+
+static void late_plain(void)
+{
+	struct vt_container c;
+	u64 base, size = 0;
+	struct piece p[NR];
+	struct vt_dev *second;
+	u8 *mem;
+
+	open_one(&c);
+	mem = vt_alloc(VT_MEM_THP, SIZE);
+	base = vt_locked();
+	ASSERT_OK(vt_map(&c, IOVA, mem, SIZE, VT_RW, 0));
+	set_pieces(p, mem, 0);
+	second = add_second(&c);
+	EXPECT_EQ(vt_locked(), base + SIZE);
+	expect_pieces(second, p);
+	vt_remove(&c.dev[0]);
+	EXPECT_EQ(vt_locked(), base + SIZE);
+	expect_pieces(second, p);
+	ASSERT_OK(vt_unmap(&c, IOVA, SIZE, &size));
+	EXPECT_EQ(size, SIZE);
+	EXPECT_EQ(vt_locked(), base);
+	vt_close(&c);
+}
+
+/* A piece leaves both domains; its neighbours stay in both. */
+static void two_pieces(void)
+{
+	struct vt_container c;
+	struct vt_dev *second = open_two(&c);
+	u64 base, size = 0;
+	struct piece p[NR];
+	u8 *mem;
+
+	vt_need_granule(&c);
+	mem = vt_alloc(VT_MEM_THP, SIZE);
+	vt_edu_enable(&c.dev[0]);
+	vt_edu_enable(second);
+	base = vt_locked();
+	ASSERT_OK(vt_map(&c, IOVA, mem, SIZE, VT_RW, PIECE));
+	set_pieces(p, mem, PIECE);
+	EXPECT_EQ(vt_locked(), base + SIZE);
+	expect_pieces(&c.dev[0], p);
+	expect_pieces(second, p);
+
+	/* Now the IOTLB knows them, and must forget them. */
+	expect_dma(&c.dev[0], IOVA + 3 * PIECE, mem + 3 * PIECE);
+	expect_dma(second, IOVA + 4 * PIECE - SZ_4K, mem + 4 * PIECE - SZ_4K);
+
+	ASSERT_OK(vt_unmap(&c, IOVA + 3 * PIECE, PIECE, &size));
+	EXPECT_EQ(size, PIECE);
+	p[3].vaddr = NULL;
+	EXPECT_EQ(vt_locked(), base + SIZE - PIECE);
+	expect_pieces(&c.dev[0], p);
+	expect_pieces(second, p);
+
+	expect_dma(&c.dev[0], IOVA + 3 * PIECE - SZ_4K, mem + 3 * PIECE - SZ_4K);
+	expect_dma(second, IOVA + 4 * PIECE, mem + 4 * PIECE);
+	expect_no_dma(&c.dev[0], IOVA + 3 * PIECE, mem + 3 * PIECE);
+	expect_no_dma(second, IOVA + 4 * PIECE - SZ_4K, mem + 4 * PIECE - SZ_4K);
+
+	/* Back again, with small pages, in both. */
+	ASSERT_OK(vt_map(&c, IOVA + 3 * PIECE, mem + 3 * PIECE, PIECE, VT_RW, SZ_4K));
+	p[3] = (struct piece){ mem + 3 * PIECE, VT_RW, SZ_4K };
+	expect_pieces(&c.dev[0], p);
+	expect_pieces(second, p);
+	expect_dma(second, IOVA + 3 * PIECE, mem + 3 * PIECE);
+	ASSERT_OK(vt_unmap(&c, IOVA, SIZE, &size));
+	EXPECT_EQ(size, SIZE);
+	EXPECT_EQ(vt_locked(), base);
+	vt_close(&c);
+}
+
+/*
+ * A domain that comes late gets what there is: pieces, each with its granule, and
+ * other mappings in the holes; the domain it came to can then go.
+ */
+static void late_holes(void)
+{
+	struct vt_container c;
+	struct vt_dev *second;
+	u64 base, size = 0;
+	u8 *mem, *other;
+	struct piece p[NR];
+	u32 avail;
+
+	open_one(&c);
+	vt_need_granule(&c);
+	mem = vt_alloc(VT_MEM_THP, SIZE);
+	other = vt_alloc(VT_MEM_4K, PIECE);
+	base = vt_locked();
+	ASSERT_OK(vt_map(&c, IOVA, mem, SIZE, VT_RW, PIECE));
+	ASSERT_OK(vt_unmap(&c, IOVA + PIECE, 2 * PIECE, NULL));
+	ASSERT_OK(vt_unmap(&c, IOVA + 5 * PIECE, PIECE, NULL));
+	ASSERT_OK(vt_unmap(&c, IOVA + 7 * PIECE, PIECE, NULL));
+	ASSERT_OK(vt_map(&c, IOVA + 5 * PIECE, other, PIECE, VT_RO, SZ_4K));
+	set_pieces(p, mem, PIECE);
+	p[1].vaddr = NULL;
+	p[2].vaddr = NULL;
+	p[5] = (struct piece){ other, VT_RO, SZ_4K };
+	p[7].vaddr = NULL;
+	avail = vt_dma_avail(&c);
+
+	second = add_second(&c);
+	EXPECT_EQ(vt_locked(), base + SIZE - 3 * PIECE);
+	EXPECT_EQ(vt_dma_avail(&c), avail);
+	expect_pieces(&c.dev[0], p);
+	expect_pieces(second, p);
+
+	vt_edu_enable(second);
+	expect_dma(second, IOVA + 4 * PIECE, mem + 4 * PIECE);
+	expect_dma(second, IOVA + 5 * PIECE, other);
+	expect_no_write(second, IOVA + 5 * PIECE, other);
+	expect_no_dma(second, IOVA + PIECE, mem + PIECE);
+	ASSERT_OK(vt_unmap(&c, second->bounce_iova, SZ_4K, NULL));
+
+	ASSERT_OK(vt_unmap(&c, IOVA + 4 * PIECE, PIECE, NULL));
+	p[4].vaddr = NULL;
+	vt_remove(&c.dev[0]);
+	EXPECT_EQ(vt_locked(), base + SIZE - 4 * PIECE);
+	expect_pieces(second, p);
+	ASSERT_OK(vt_unmap(&c, IOVA + 6 * PIECE, PIECE, NULL));
+	p[6].vaddr = NULL;
+	expect_pieces(second, p);
+
+	/* And once more, from the domain that came late. */
+	vt_add_edu(&c, 0);
+	expect_pieces(&c.dev[0], p);
+	vt_remove(second);
+	EXPECT_EQ(vt_locked(), base + SIZE - 5 * PIECE);
+	ASSERT_OK(vt_unmap(&c, IOVA, PIECE, NULL));
+	p[0].vaddr = NULL;
+	expect_pieces(&c.dev[0], p);
+	ASSERT_OK(vt_unmap_all(&c, &size));
+	EXPECT_EQ(size, 2 * PIECE);
+	EXPECT_EQ(vt_locked(), base);
+	vt_close(&c);
+}
+
+/* After a group was refused: everything as it was. */
+static void expect_unharmed(struct vt_container *c, const struct piece *p, u64 locked,
+			    const struct vt_info *was)
+{
+	struct vt_info info;
+
+	EXPECT_EQ(vt_locked(), locked);
+	vt_info(c, &info);
+	EXPECT_EQ(info.pgsizes, was->pgsizes);
+	EXPECT_EQ(info.dma_avail, was->dma_avail);
+	EXPECT_EQ(info.nr_ranges, was->nr_ranges);
+	EXPECT_EQ(memcmp(info.range, was->range, sizeof(info.range)), 0);
+	expect_pieces(&c->dev[0], p);
+}
+
+/* A domain without pages as small as a granule cannot join. */
+static void pgsize_refused(void)
+{
+	struct vt_container c;
+	struct vt_info info;
+	struct piece p[NR];
+	u64 locked, gone = 0;
+	u8 *mem;
+
+	open_one(&c);
+	vt_need_granule(&c);
+	mem = vt_alloc(VT_MEM_THP, SIZE);
+	ASSERT_OK(vt_map(&c, IOVA, mem, SIZE, VT_RW, SZ_64K));
+	set_pieces(p, mem, SZ_64K);
+	vt_info(&c, &info);
+	locked = vt_locked();
+
+	td_set("hide_pgsizes", SZ_2M - SZ_4K);
+	EXPECT_EQ(try_second(&c), -EINVAL);
+	expect_unharmed(&c, p, locked, &info);
+
+	/* A whole 2 MiB hole changes nothing: the rest of it is 64 KiB pieces. */
+	ASSERT_OK(vt_unmap(&c, IOVA, PIECE, NULL));
+	EXPECT_EQ(try_second(&c), -EINVAL);
+
+	td_set("hide_pgsizes", 0);
+	add_second(&c);
+	ASSERT_OK(vt_unmap_all(&c, &gone));
+	EXPECT_EQ(gone, SIZE - PIECE);
+	vt_close(&c);
+}
+
+/* A granule as large as the smallest page joins, and is then the limit. */
+static void pgsize_accepted(void)
+{
+	struct vt_container c;
+	struct vt_dev *second;
+	struct vt_info info;
+	struct piece p[NR];
+	u8 *mem;
+
+	open_one(&c);
+	vt_need_granule(&c);
+	mem = vt_alloc(VT_MEM_THP, SIZE);
+	ASSERT_OK(vt_map(&c, IOVA, mem, SIZE, VT_RW, PIECE));
+	ASSERT_OK(vt_unmap(&c, IOVA + 2 * PIECE, PIECE, NULL));
+	set_pieces(p, mem, PIECE);
+	p[2].vaddr = NULL;
+
+	td_set("hide_pgsizes", SZ_2M - SZ_4K);
+	second = add_second(&c);
+	vt_info(&c, &info);
+	EXPECT_EQ(info.pgsizes & -info.pgsizes, SZ_2M);
+	expect_pieces(&c.dev[0], p);
+	expect_pieces(second, p);
+
+	/* Type1 warns of mapping with a smallest page above PAGE_SIZE: not here. */
+	vt_remove(second);
+	vt_info(&c, &info);
+	EXPECT_EQ(info.pgsizes & -info.pgsizes, SZ_4K);
+	ASSERT_OK(vt_unmap(&c, IOVA + 4 * PIECE, PIECE, NULL));
+	ASSERT_OK(vt_map(&c, IOVA + 4 * PIECE, mem, PIECE, VT_RW, SZ_4K));
+	vt_close(&c);
+}
+
+/* One domain with superpages, one without: each as large as it can. */
+static void pgsize_mixed(void)
+{
+	struct piece p[NR];
+	struct vt_container c;
+	struct vt_dev *second;
+	struct vt_tables t;
+	u8 *mem;
+
+	open_one(&c);
+	vt_need_granule(&c);
+	vt_need_tables(&c.dev[0]);
+	mem = vt_alloc(VT_MEM_THP, SIZE);
+	ASSERT_OK(vt_map(&c, IOVA, mem, SIZE, VT_RW, PIECE));
+	td_set("hide_pgsizes", SZ_2M | SZ_1G);
+	second = add_second(&c);
+	EXPECT_EQ(vt_pgsize_at(&c.dev[0], IOVA), SZ_2M);
+	EXPECT_EQ(vt_pgsize_at(second, IOVA), SZ_4K);
+	ASSERT_OK(vt_unmap(&c, IOVA + PIECE, PIECE, NULL));
+	EXPECT_EQ(vt_pgsize_at(&c.dev[0], IOVA + PIECE), 0);
+	EXPECT_EQ(vt_pgsize_at(second, IOVA + PIECE), 0);
+	EXPECT_EQ(vt_pgsize_at(second, IOVA + PIECE - SZ_4K), SZ_4K);
+	EXPECT_EQ(vt_pgsize_at(second, IOVA + 2 * PIECE), SZ_4K);
+
+	/* New mappings likewise, and back to where there is one domain. */
+	ASSERT_OK(vt_map(&c, IOVA + PIECE, mem + PIECE, PIECE, VT_RW, PIECE));
+	EXPECT_EQ(vt_pgsize_at(second, IOVA + PIECE), SZ_4K);
+	vt_remove(second);
+	set_pieces(p, mem, PIECE);
+	vt_tables_read(&c.dev[0], &t);
+	EXPECT_EQ(vt_tables_find(&t, IOVA)->size, SZ_2M);
+	vt_tables_free(&t);
+	ASSERT_OK(vt_unmap(&c, IOVA, PIECE, NULL));
+	vt_close(&c);
+}
+
+/* May a group with a reserved region here join? Returns what the kernel says. */
+static int try_reserved(struct vt_container *c, u64 iova, u64 size)
+{
+	int ret;
+
+	td_set("resv_iova", iova);
+	td_set("resv_size", size);
+	ret = try_second(c);
+	td_set("resv_size", 0);
+	return ret;
+}
+
+static bool in_ranges(const struct vt_info *info, u64 iova)
+{
+	unsigned int i;
+
+	for (i = 0; i < info->nr_ranges; i++)
+		if (iova >= info->range[i].first && iova <= info->range[i].last)
+			return true;
+	return false;
+}
+
+static void reserved_plain(void)
+{
+	struct vt_container c;
+	struct vt_info info;
+	struct piece p[NR];
+	u64 locked;
+	u8 *mem;
+
+	open_one(&c);
+	mem = vt_alloc(VT_MEM_THP, SIZE);
+	ASSERT_OK(vt_map(&c, IOVA, mem, SIZE, VT_RW, 0));
+	set_pieces(p, mem, 0);
+	vt_info(&c, &info);
+	locked = vt_locked();
+	EXPECT_EQ(try_reserved(&c, IOVA + SIZE - SZ_4K, SZ_64K), -EINVAL);
+	expect_unharmed(&c, p, locked, &info);
+	EXPECT_EQ(try_reserved(&c, IOVA + SIZE, SZ_64K), 0);
+	EXPECT_EQ(vt_map(&c, IOVA + SIZE, mem, SZ_64K, VT_RW, 0), -EINVAL);
+	vt_close(&c);
+}
+
+/* A reserved region is in the way of what is mapped, not of holes. */
+static void reserved_holes(void)
+{
+	struct vt_container c;
+	struct vt_info info;
+	struct piece p[NR];
+	u64 locked;
+	u8 *mem;
+
+	open_one(&c);
+	vt_need_granule(&c);
+	mem = vt_alloc(VT_MEM_THP, SIZE);
+	ASSERT_OK(vt_map(&c, IOVA, mem, SIZE, VT_RW, PIECE));
+	ASSERT_OK(vt_unmap(&c, IOVA + 2 * PIECE, 2 * PIECE, NULL));
+	ASSERT_OK(vt_unmap(&c, IOVA + 6 * PIECE, PIECE, NULL));
+	ASSERT_OK(vt_map(&c, IOVA + 6 * PIECE, mem, SZ_64K, VT_RW, SZ_4K));
+	vt_info(&c, &info);
+	set_pieces(p, mem, PIECE);
+	locked = vt_locked();
+
+	/* In a piece, over the edge of one on either side, over all of it. */
+	EXPECT_EQ(try_reserved(&c, IOVA + PIECE, SZ_4K), -EINVAL);
+	EXPECT_EQ(try_reserved(&c, IOVA + 2 * PIECE - SZ_4K, SZ_8K), -EINVAL);
+	EXPECT_EQ(try_reserved(&c, IOVA + 4 * PIECE - SZ_4K, SZ_8K), -EINVAL);
+	EXPECT_EQ(try_reserved(&c, IOVA + 2 * PIECE, 3 * PIECE), -EINVAL);
+	EXPECT_EQ(try_reserved(&c, 0x1000000, SZ_1G), -EINVAL);
+	/* In a hole, but something else lives there. */
+	EXPECT_EQ(try_reserved(&c, IOVA + 6 * PIECE + SZ_64K - SZ_4K, SZ_8K), -EINVAL);
+	EXPECT_EQ(vt_locked(), locked);
+	EXPECT_EQ(vt_map(&c, IOVA + 2 * PIECE, mem, PIECE, VT_RW, 0), 0);
+	ASSERT_OK(vt_unmap(&c, IOVA + 2 * PIECE, PIECE, NULL));
+
+	/* Wholly in a hole: accepted, and no longer to be mapped. */
+	EXPECT_EQ(try_reserved(&c, IOVA + 2 * PIECE + SZ_64K, 2 * PIECE - SZ_64K), 0);
+	EXPECT_EQ(vt_locked(), locked);
+	vt_info(&c, &info);
+	EXPECT_EQ(in_ranges(&info, IOVA + 3 * PIECE), 0);
+	EXPECT_EQ(in_ranges(&info, IOVA + 2 * PIECE), 1);
+	EXPECT_EQ(in_ranges(&info, IOVA + 4 * PIECE), 1);
+	EXPECT_EQ(vt_map(&c, IOVA + 2 * PIECE, mem, PIECE, VT_RW, SZ_4K), -EINVAL);
+	ASSERT_OK(vt_map(&c, IOVA + 2 * PIECE, mem, SZ_64K, VT_RW, SZ_4K));
+	ASSERT_OK(vt_unmap(&c, IOVA + PIECE, PIECE, NULL));
+	vt_close(&c);
+}
+
+/* From now on so many calls of iommu_unmap() fail, after some that do not. */
+static void fail_unmaps(int times, int skip, int domain)
+{
+	td_set("fail_unmap_domain", domain);
+	td_set("fail_unmap_skip", skip);
+	td_set("fail_unmap_times", times);
+}
+
+/*
+ * The IOMMU driver fails to unmap: -EIO, nothing is unpinned, nothing uncharged;
+ * when it works again, so does the unmap.
+ */
+static void unmap_fails_one(void)
+{
+	struct vt_container c;
+	struct piece p[NR];
+	u64 base, size = 0;
+	u32 avail;
+	u8 *mem;
+
+	open_one(&c);
+	vt_need_granule(&c);
+	vt_edu_enable(&c.dev[0]);
+	mem = vt_alloc(VT_MEM_THP, SIZE);
+	base = vt_locked();
+	ASSERT_OK(vt_map(&c, IOVA, mem, SIZE, VT_RW, PIECE));
+	set_pieces(p, mem, PIECE);
+	avail = vt_dma_avail(&c);
+
+	fail_unmaps(-1, 0, 0);
+	EXPECT_EQ(vt_unmap(&c, IOVA + 3 * PIECE, PIECE, NULL), -EIO);
+	fail_unmaps(0, 0, 0);
+	EXPECT_EQ(vt_locked(), base + SIZE);
+	EXPECT_EQ(vt_dma_avail(&c), avail);
+	expect_pieces(&c.dev[0], p);
+	expect_dma(&c.dev[0], IOVA + 3 * PIECE, mem + 3 * PIECE);
+
+	ASSERT_OK(vt_unmap(&c, IOVA + 3 * PIECE, PIECE, &size));
+	EXPECT_EQ(size, PIECE);
+	p[3].vaddr = NULL;
+	EXPECT_EQ(vt_locked(), base + SIZE - PIECE);
+	expect_pieces(&c.dev[0], p);
+
+	/* The only piece left: the entry does not come back before the piece goes. */
+	ASSERT_OK(vt_unmap(&c, IOVA, 3 * PIECE, NULL));
+	ASSERT_OK(vt_unmap(&c, IOVA + 5 * PIECE, 3 * PIECE, NULL));
+	fail_unmaps(-1, 0, 0);
+	EXPECT_EQ(vt_unmap(&c, IOVA, SIZE, NULL), -EIO);
+	fail_unmaps(0, 0, 0);
+	EXPECT_EQ(vt_locked(), base + PIECE);
+	EXPECT_EQ(vt_dma_avail(&c), avail);
+	EXPECT_EQ(vt_map(&c, IOVA + 4 * PIECE, mem, PIECE, VT_RW, 0), -EEXIST);
+	ASSERT_OK(vt_unmap(&c, IOVA, SIZE, &size));
+	EXPECT_EQ(size, PIECE);
+	EXPECT_EQ(vt_locked(), base);
+	EXPECT_EQ(vt_dma_avail(&c), avail + 1);
+	vt_close(&c);
+}
+
+/* Some of a range goes, then it fails: what went is uncharged, the rest is not. */
+static void unmap_fails_midway(void)
+{
+	static const u64 gone[] = { SZ_4K, SZ_64K, SZ_64K + SZ_8K, SZ_1M - SZ_64K };
+	struct vt_container c;
+	u64 base, size = 0, left, at;
+	u8 *mem;
+	size_t i;
+
+	open_one(&c);
+	vt_need_granule(&c);
+	mem = vt_alloc(VT_MEM_SCATTERED, SZ_1M);
+	base = vt_locked();
+
+	/* In the middle of a mapping. */
+	for (i = 0; i < ARRAY_SIZE(gone); i++) {
+		ASSERT_OK(vt_map(&c, IOVA, mem, SZ_1M, VT_RW, SZ_64K));
+		td_set("fail_unmap_bytes", gone[i]);
+		fail_unmaps(1, 0, 0);
+		EXPECT_EQ(vt_unmap(&c, IOVA, SZ_1M, NULL), -EIO);
+		fail_unmaps(0, 0, 0);
+		td_set("fail_unmap_bytes", 0);
+		left = vt_locked() - base;
+		EXPECT_GE(left, SZ_1M - gone[i]);
+		EXPECT_LE(left, SZ_1M);
+		/* What is left is all there is to unmap. */
+		ASSERT_OK(vt_unmap(&c, IOVA, SZ_1M, &size));
+		EXPECT_LE(size, SZ_1M);
+		EXPECT_EQ(vt_locked(), base);
+	}
+
+	/* After some mappings. */
+	for (at = 0; at < SZ_1M; at += SZ_64K)
+		ASSERT_OK(vt_map(&c, IOVA + at, mem + at, SZ_64K, VT_RW, SZ_4K));
+	fail_unmaps(-1, 5, 0);
+	EXPECT_EQ(vt_unmap(&c, IOVA, SZ_1M, NULL), -EIO);
+	fail_unmaps(0, 0, 0);
+	left = vt_locked() - base;
+	EXPECT_GT(left, 0);
+	EXPECT_LT(left, SZ_1M);
+	ASSERT_OK(vt_unmap(&c, IOVA, SZ_1M, &size));
+	EXPECT_EQ(size, left);
+	EXPECT_EQ(vt_locked(), base);
+	vt_close(&c);
+	EXPECT_EQ(vt_locked(), base);
+}
+
+/* One of two domains fails. */
+static void unmap_fails_two(int domain)
+{
+	struct vt_container c;
+	struct vt_dev *second;
+	u64 base, size = 0;
+	struct piece p[NR];
+	u8 *mem;
+
+	second = open_two(&c);
+	vt_need_granule(&c);
+	mem = vt_alloc(VT_MEM_THP, SIZE);
+	base = vt_locked();
+	ASSERT_OK(vt_map(&c, IOVA, mem, SIZE, VT_RW, PIECE));
+	set_pieces(p, mem, PIECE);
+
+	fail_unmaps(-1, 0, domain);
+	EXPECT_EQ(vt_unmap(&c, IOVA + 3 * PIECE, PIECE, NULL), -EIO);
+	EXPECT_EQ(vt_locked(), base + SIZE);
+	fail_unmaps(0, 0, 0);
+	/* The domain that failed translates still: the page must be there. */
+	if (vt_tables_known(second))
+		EXPECT_EQ(vt_pgsize_at(domain == 1 ? &c.dev[0] : second, IOVA + 3 * PIECE), SZ_2M);
+
+	/* It works again. */
+	ASSERT_OK(vt_unmap(&c, IOVA + 3 * PIECE, PIECE, &size));
+	EXPECT_EQ(size, PIECE);
+	EXPECT_EQ(vt_locked(), base + SIZE - PIECE);
+	p[3].vaddr = NULL;
+	expect_pieces(&c.dev[0], p);
+	expect_pieces(second, p);
+	ASSERT_OK(vt_unmap(&c, IOVA, SIZE, NULL));
+	EXPECT_EQ(vt_locked(), base);
+	vt_close(&c);
+}
+
+static void unmap_fails_first(void)
+{
+	unmap_fails_two(1);
+}
+
+static void unmap_fails_second(void)
+{
+	unmap_fails_two(2);
+}
+
+/* It fails and goes on failing: what is charged goes with the container. */
+static void teardown_fails(void)
+{
+	struct vt_container c;
+	u64 base, domain;
+	u8 *mem;
+
+	for (domain = 0; domain < 3; domain++) {
+		open_two(&c);
+		vt_need_granule(&c);
+		mem = vt_alloc(VT_MEM_THP, SIZE);
+		base = vt_locked();
+		ASSERT_OK(vt_map(&c, IOVA, mem, SIZE, VT_RW, PIECE));
+		fail_unmaps(-1, 0, domain);
+		EXPECT_EQ(vt_unmap(&c, IOVA, PIECE, NULL), -EIO);
+		vt_close(&c);
+		fail_unmaps(0, 0, 0);
+		EXPECT_EQ(vt_locked(), base);
+		vt_free(mem, VT_MEM_THP, SIZE);
+	}
+}
+
+VTEST_MAIN(
+	VTEST(two_plain),
+	VTEST(late_plain),
+	VTEST(reserved_plain),
+	VTEST(two_pieces),
+	VTEST(late_holes),
+	VTEST(pgsize_refused),
+	VTEST(pgsize_accepted),
+	VTEST(pgsize_mixed),
+	VTEST(reserved_holes),
+	VTEST(unmap_fails_one),
+	VTEST(unmap_fails_midway),
+	VTEST(unmap_fails_first),
+	VTEST(unmap_fails_second),
+	VTEST(teardown_fails),
+)

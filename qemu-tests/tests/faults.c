@@ -1,0 +1,433 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Memory runs out. One allocation after the other fails in a map and in an attach
+ * that has to replay: -ENOMEM and nothing changed, or success all the same. All of
+ * them fail in an unmap: it does its work.
+ */
+#include <fcntl.h>
+
+#include "../lib/testdev.h"
+
+#define DEBUG	"/sys/kernel/debug"
+#define IOVA	0x40000000ull
+#define SIZE	(4 * SZ_2M)
+#define MAX_NTH	2000
+
+static int nth_fd, make_it_fail_fd;
+/* Off for a rehearsal: a page fault could not be served either, and would for ever. */
+static bool faults_on = true;
+
+static void set_attr(const char *attr, const char *value)
+{
+	static const char * const fault[] = { "failslab", "fail_page_alloc" };
+	char path[128];
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(fault); i++) {
+		snprintf(path, sizeof(path), DEBUG "/%s/%s", fault[i], attr);
+		if (vt_write_file(path, value) < 0)
+			SKIP("no %s", path);
+	}
+}
+
+static void stop_faults(void)
+{
+	if (pwrite(make_it_fail_fd, "0", 1, 0) != 1)
+		vt_diag("make-it-fail stays on");
+	vt_write_file(DEBUG "/failslab/probability", "0");
+	vt_write_file(DEBUG "/fail_page_alloc/probability", "0");
+}
+
+/* Faults in this task only, in every allocation, and quietly. */
+static void need_faults(void)
+{
+	nth_fd = open("/proc/self/fail-nth", O_RDWR | O_CLOEXEC);
+	make_it_fail_fd = open("/proc/self/make-it-fail", O_RDWR | O_CLOEXEC);
+	if (nth_fd < 0 || make_it_fail_fd < 0)
+		SKIP("no /proc/self/fail-nth");
+	set_attr("probability", "0");
+	set_attr("task-filter", "Y");
+	set_attr("times", "-1");
+	set_attr("verbose", "0");
+	set_attr("ignore-gfp-wait", "N");
+	ASSERT_OK(vt_write_file(DEBUG "/fail_page_alloc/min-order", "0"));
+	ASSERT_OK(vt_write_file(DEBUG "/fail_page_alloc/ignore-gfp-highmem", "N"));
+	atexit(stop_faults);
+}
+
+static void fail_nth(int n)
+{
+	char text[16];
+	int len = snprintf(text, sizeof(text), "%d", n);
+
+	ASSERT_EQ(pwrite(nth_fd, text, len, 0), len);
+}
+
+/* Did it come to the allocation that was to fail? Ends the injection. */
+static bool has_failed(void)
+{
+	char text[16] = "";
+
+	ASSERT_GT(pread(nth_fd, text, sizeof(text) - 1, 0), 0);
+	fail_nth(0);
+	return !atoi(text);
+}
+
+/* Every allocation of this task fails between fail_all(true) and (false). */
+static void fail_all(bool on)
+{
+	if (on)
+		set_attr("probability", faults_on ? "100" : "0");
+	ASSERT_EQ(pwrite(make_it_fail_fd, on ? "1" : "0", 1, 0), 1);
+}
+
+static void expect_hole(struct vt_container *c, u64 iova, u64 size)
+{
+	struct vt_info info;
+	struct vt_tables t;
+	u64 unmapped = 1;
+
+	ASSERT_OK(vt_unmap(c, iova, size, &unmapped));
+	ASSERT_EQ(unmapped, 0);
+	if (!vt_tables_known(&c->dev[0]))
+		return;
+	vt_info(c, &info);
+	vt_tables_read(&c->dev[0], &t);
+	vt_tables_expect(&t, &info, iova, size, NULL, 0, 0, NULL);
+	vt_tables_free(&t);
+}
+
+/* Returns how many allocations a map has. */
+static int sweep_map(struct vt_container *c, u8 *mem, u64 granule)
+{
+	u64 locked = vt_locked(), unmapped;
+	u32 avail = vt_dma_avail(c);
+	int n, ret, failed = 0;
+
+	for (n = 1; n < MAX_NTH; n++) {
+		/* Where there is no page table yet. */
+		u64 iova = IOVA + n * SZ_1G;
+
+		fail_nth(n);
+		ret = vt_map(c, iova, mem, SIZE, VT_RW, granule);
+		if (!has_failed()) {
+			ASSERT_OK(ret);
+			ASSERT_OK(vt_unmap(c, iova, SIZE, NULL));
+			break;
+		}
+		if (!ret) {
+			ASSERT_EQ(vt_locked(), locked + SIZE);
+			ASSERT_OK(vt_unmap(c, iova, SIZE, &unmapped));
+			ASSERT_EQ(unmapped, SIZE);
+		} else {
+			ASSERT_EQ(ret, -ENOMEM);
+			failed++;
+		}
+		ASSERT_EQ(vt_locked(), locked);
+		ASSERT_EQ(vt_dma_avail(c), avail);
+		expect_hole(c, iova, SIZE);
+	}
+	ASSERT_LT(n, MAX_NTH);
+	ASSERT_GT(failed, 0);
+	vt_diag("granule %llu KiB: %d allocations, %d of them fatal", granule / 1024, n - 1,
+		failed);
+	return n - 1;
+}
+
+static void map_granules(enum vt_mem kind)
+{
+	static const u64 granules[] = { SZ_4K, SZ_64K, SZ_2M, SZ_4M };
+	struct vt_container c;
+	size_t i;
+	u8 *mem;
+
+	need_faults();
+	vt_open_v2(&c);
+	vt_need_granule(&c);
+	mem = vt_alloc(kind, SIZE);
+	for (i = 0; i < ARRAY_SIZE(granules); i++)
+		sweep_map(&c, mem, granules[i]);
+	vt_close(&c);
+	EXPECT_EQ(vt_locked(), 0);
+}
+
+static void map_4k(void)
+{
+	map_granules(VT_MEM_4K);
+}
+
+static void map_thp(void)
+{
+	map_granules(VT_MEM_THP);
+}
+
+static void map_plain(void)
+{
+	struct vt_container c;
+
+	need_faults();
+	vt_open_v2(&c);
+	sweep_map(&c, vt_alloc(VT_MEM_4K, SIZE), 0);
+	vt_close(&c);
+}
+
+static void map_dirty(void)
+{
+	struct vt_container c;
+
+	need_faults();
+	vt_open_v2(&c);
+	vt_need_granule(&c);
+	ASSERT_OK(vt_dirty_start(&c));
+	sweep_map(&c, vt_alloc(VT_MEM_4K, SIZE), SZ_64K);
+	vt_close(&c);
+}
+
+static void map_two_domains(void)
+{
+	struct vt_container c;
+
+	need_faults();
+	td_arm();
+	td_set("refuse_sharing", 1);
+	vt_open_v2(&c);
+	vt_need_granule(&c);
+	vt_add_edu(&c, 1);
+	sweep_map(&c, vt_alloc(VT_MEM_4K, SIZE), SZ_64K);
+	vt_close(&c);
+}
+
+/* One mapping with holes, and another one in a hole; returns how much is mapped. */
+static u64 map_holes(struct vt_container *c)
+{
+	u8 *mem = vt_alloc(VT_MEM_4K, SIZE);
+
+	ASSERT_OK(vt_map(c, IOVA, mem, SIZE, VT_RW, SZ_64K));
+	ASSERT_OK(vt_unmap(c, IOVA + SZ_64K, SZ_64K, NULL));
+	ASSERT_OK(vt_unmap(c, IOVA + SZ_2M, 2 * SZ_1M, NULL));
+	ASSERT_OK(vt_map(c, IOVA + SZ_2M, mem, SZ_1M, VT_RW, SZ_4K));
+	return SIZE - SZ_64K - SZ_1M;
+}
+
+/* The group of the k-th edu device comes to the container. */
+static void sweep_attach(struct vt_container *c, int k, u64 locked, u64 locked_after)
+{
+	u32 avail = vt_dma_avail(c);
+	int n, fd, ret, failed = 0;
+	char path[32];
+
+	snprintf(path, sizeof(path), "/dev/vfio/%d", vt_edu_group(k));
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	ASSERT_GE(fd, 0);
+
+	for (n = 1; n < MAX_NTH; n++) {
+		bool hit;
+
+		fail_nth(n);
+		ret = ioctl(fd, VFIO_GROUP_SET_CONTAINER, &c->fd) ? -errno : 0;
+		hit = has_failed();
+		if (!ret) {
+			ASSERT_EQ(vt_locked(), locked_after);
+			ASSERT_OK(ioctl(fd, VFIO_GROUP_UNSET_CONTAINER));
+		} else {
+			ASSERT_EQ(ret, -ENOMEM);
+			failed++;
+		}
+		ASSERT_EQ(vt_locked(), locked);
+		ASSERT_EQ(vt_dma_avail(c), avail);
+		if (!hit) {
+			ASSERT_OK(ret);
+			break;
+		}
+	}
+	ASSERT_LT(n, MAX_NTH);
+	ASSERT_GT(failed, 0);
+	vt_diag("%d allocations, %d of them fatal", n - 1, failed);
+	close(fd);
+}
+
+/* A second domain: what is pinned is mapped again. */
+static void attach_second(void)
+{
+	struct vt_container c;
+	u64 size, unmapped = 0;
+
+	need_faults();
+	td_arm();
+	td_set("refuse_sharing", 1);
+	vt_open_v2(&c);
+	vt_need_granule(&c);
+	size = map_holes(&c);
+	sweep_attach(&c, 1, size, size);
+	ASSERT_OK(vt_unmap_all(&c, &unmapped));
+	EXPECT_EQ(unmapped, size);
+	EXPECT_EQ(vt_locked(), 0);
+	vt_close(&c);
+}
+
+/* The first domain: everything is pinned, too, apart from what is already. */
+static void attach_first(void)
+{
+	struct vt_container c;
+	struct vt_dev *dev;
+	u64 size;
+
+	need_faults();
+	vt_open_empty(&c, VFIO_TYPE1v2_IOMMU);
+	dev = td_add(&c, 0);
+	vt_need_granule(&c);
+	size = map_holes(&c);
+	ASSERT_EQ(td_pin(dev, IOVA, 4, VTD_READ, NULL), 4);
+	sweep_attach(&c, 0, 4 * SZ_4K, size);
+	EXPECT_EQ(td_pinned(dev), 4);
+	ASSERT_OK(vt_unmap_all(&c, NULL));
+	EXPECT_EQ(vt_locked(), 0);
+	vt_close(&c);
+}
+
+static void unmap_pieces(struct vt_container *c, enum vt_mem kind, u64 granule)
+{
+	u64 elsewhere = IOVA + (faults_on ? 512 : 1024) * SZ_1G;
+	u8 *mem = vt_alloc(kind, SIZE);
+	u64 at, unmapped = 0, base = vt_locked();
+	u32 avail = vt_dma_avail(c);
+
+	for (at = 0; at < 3; at++)
+		ASSERT_OK(vt_map(c, IOVA + at * SIZE, mem, SIZE, VT_RW, granule));
+
+	fail_all(true);
+	/* It does fail: there is no page table at that address. */
+	ASSERT_EQ(vt_map(c, elsewhere, mem, granule, VT_RW, granule), faults_on ? -ENOMEM : 0);
+	for (at = granule; at < SIZE; at += 2 * granule) {
+		ASSERT_OK(vt_unmap(c, IOVA + at, granule, &unmapped));
+		ASSERT_EQ(unmapped, granule);
+	}
+	/* Over mappings, pieces and holes. */
+	ASSERT_OK(vt_unmap(c, IOVA + SIZE - 2 * granule, SIZE + 4 * granule, &unmapped));
+	fail_all(false);
+	if (!faults_on)
+		ASSERT_OK(vt_unmap(c, elsewhere, granule, NULL));
+	EXPECT_EQ(unmapped, granule + SIZE + 2 * granule);
+	EXPECT_EQ(vt_dma_avail(c), avail - 2);
+	EXPECT_EQ(vt_locked(), base + SIZE / 2 - granule + SIZE - 2 * granule);
+
+	fail_all(true);
+	ASSERT_OK(vt_unmap_all(c, &unmapped));
+	fail_all(false);
+	EXPECT_EQ(vt_dma_avail(c), avail);
+	EXPECT_EQ(vt_locked(), 0);
+	vt_free(mem, kind, SIZE);
+}
+
+/* Unmap pieces and ranges while nothing can be allocated. */
+static void unmap_all_fail(struct vt_container *c, enum vt_mem kind, u64 granule)
+{
+	faults_on = false;
+	unmap_pieces(c, kind, granule);
+	faults_on = true;
+	unmap_pieces(c, kind, granule);
+}
+
+static void unmap_one_domain(void)
+{
+	struct vt_container c;
+
+	need_faults();
+	vt_open_v2(&c);
+	vt_need_granule(&c);
+	unmap_all_fail(&c, VT_MEM_4K, SZ_4K);
+	unmap_all_fail(&c, VT_MEM_SCATTERED, SZ_64K);
+	unmap_all_fail(&c, VT_MEM_THP, SZ_64K);
+	unmap_all_fail(&c, VT_MEM_THP, SZ_2M);
+	vt_close(&c);
+}
+
+static void unmap_two_domains(void)
+{
+	struct vt_container c;
+
+	need_faults();
+	td_arm();
+	td_set("refuse_sharing", 1);
+	vt_open_v2(&c);
+	vt_need_granule(&c);
+	vt_add_edu(&c, 1);
+	unmap_all_fail(&c, VT_MEM_SCATTERED, SZ_64K);
+	unmap_all_fail(&c, VT_MEM_THP, SZ_2M);
+	vt_close(&c);
+}
+
+/* Devices let go of pins without memory, and dirty bits are handed out. */
+static void unmap_pins(void)
+{
+	u64 bitmap[1] = { 0 }, unmapped = 0;
+	struct vt_container c;
+	struct vt_dev *dev;
+	u8 *mem;
+
+	vt_open_v2(&c);
+	vt_need_granule(&c);
+	dev = td_add(&c, 0);
+	mem = vt_alloc(VT_MEM_4K, SIZE);
+	ASSERT_OK(vt_map(&c, IOVA, mem, SIZE, VT_RW, SZ_64K));
+	ASSERT_OK(vt_dirty_start(&c));
+	ASSERT_EQ(td_pin(dev, IOVA + SZ_64K, 16, VTD_WRITE, NULL), 16);
+	ASSERT_EQ(td_pin(dev, IOVA + 2 * SZ_64K, 16, VTD_WRITE, NULL), 16);
+	fail_all(true);
+	ASSERT_OK(vt_unmap_dirty(&c, IOVA + SZ_64K, SZ_64K, bitmap, sizeof(bitmap), &unmapped));
+	fail_all(false);
+	EXPECT_EQ(unmapped, SZ_64K);
+	EXPECT_EQ(bitmap[0], 0xffff);
+	EXPECT_EQ(td_pinned(dev), 16);
+	fail_all(true);
+	ASSERT_OK(vt_unmap(&c, IOVA, SIZE, &unmapped));
+	fail_all(false);
+	EXPECT_EQ(unmapped, SIZE - SZ_64K);
+	EXPECT_EQ(td_pinned(dev), 0);
+	EXPECT_EQ(vt_locked(), 0);
+	vt_free(mem, VT_MEM_4K, SIZE);
+	vt_close(&c);
+}
+
+static void unmap_pinned(void)
+{
+	need_faults();
+	faults_on = false;
+	unmap_pins();
+	faults_on = true;
+	unmap_pins();
+}
+
+/* Nothing of all this was lost. */
+static void no_leaks(void)
+{
+	static char report[65536];
+	int i;
+
+	if (access(DEBUG "/kmemleak", R_OK))
+		SKIP("no kmemleak");
+	for (i = 0; i < 2; i++) {
+		/* It does not look at objects younger than 5 seconds. */
+		sleep(6);
+		ASSERT_OK(vt_write_file(DEBUG "/kmemleak", "scan"));
+	}
+	ASSERT_GE(vt_read_file(DEBUG "/kmemleak", report, sizeof(report)), 0);
+	if (*report) {
+		fputs(report, stdout);
+		FAIL("kmemleak has something to report");
+	}
+}
+
+VTEST_MAIN(
+	VTEST(map_plain),
+	VTEST(map_4k),
+	VTEST(map_thp),
+	VTEST(map_dirty),
+	VTEST(map_two_domains),
+	VTEST(attach_second),
+	VTEST(attach_first),
+	VTEST(unmap_one_domain),
+	VTEST(unmap_two_domains),
+	VTEST(unmap_pinned),
+	VTEST(no_leaks),
+)

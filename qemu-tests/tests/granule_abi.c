@@ -1,0 +1,505 @@
+// SPDX-License-Identifier: GPL-2.0
+/* VFIO_DMA_MAP_FLAG_GRANULE: discovery, every rule, every errno. */
+#include <fcntl.h>
+
+#include "vtest.h"
+
+#define BASE	(4 * SZ_1G)
+#define V1	VFIO_TYPE1_IOMMU
+
+#define G		VFIO_DMA_MAP_FLAG_GRANULE
+#define OLD_ARGSZ	offsetofend(struct vfio_iommu_type1_dma_map, size)
+#define ARGSZ		sizeof(struct vfio_iommu_type1_dma_map)
+
+static void open_granule(struct vt_container *c)
+{
+	vt_open_v2(c);
+	vt_need_granule(c);
+}
+
+static u8 *pages(u64 size)
+{
+	return vt_alloc(VT_MEM_4K, size);
+}
+
+static void extension_v2(void)
+{
+	struct vt_container c;
+
+	vt_open_v2(&c);
+	ASSERT_EQ(vt_check_extension(&c, VFIO_DMA_GRANULE), 1);
+}
+
+static void extension_v1(void)
+{
+	struct vt_container c;
+
+	vt_open(&c, V1, 0);
+	ASSERT_EQ(vt_check_extension(&c, VFIO_DMA_GRANULE), 0);
+}
+
+static void extension_before_set_iommu(void)
+{
+	struct vfio_iommu_type1_dma_map map = { .argsz = ARGSZ };
+	struct vt_container c;
+
+	vt_open_empty(&c, VFIO_TYPE1v2_IOMMU);
+	ASSERT_EQ(vt_check_extension(&c, VFIO_DMA_GRANULE), 1);
+	ASSERT_ERRNO(ioctl(c.fd, VFIO_IOMMU_MAP_DMA, &map), EINVAL);
+}
+
+static void extension_iommufd(void)
+{
+	int fd = open("/dev/iommu", O_RDWR | O_CLOEXEC);
+
+	if (fd < 0)
+		SKIP("no /dev/iommu");
+	if (sizeof(long) < 8)
+		SKIP("iommufd is for 64-bit programs");
+	EXPECT_EQ(ioctl(fd, VFIO_CHECK_EXTENSION, VFIO_TYPE1v2_IOMMU), 1);
+	ASSERT_EQ(ioctl(fd, VFIO_CHECK_EXTENSION, VFIO_DMA_GRANULE), 0);
+}
+
+/* Numbers and layout that programs are compiled with. */
+static void abi_layout(void)
+{
+	EXPECT_EQ(VFIO_DMA_GRANULE, 11);
+	EXPECT_EQ(VFIO_DMA_MAP_FLAG_GRANULE, 1 << 3);
+	EXPECT_EQ(offsetof(struct vfio_iommu_type1_dma_map, granule), 32);
+	EXPECT_EQ(ARGSZ, 40);
+}
+
+static void v1_einval(void)
+{
+	struct vt_container c;
+	u8 *p = pages(SZ_64K);
+
+	vt_open(&c, V1, 0);
+	ASSERT_REFUSED(&c, vt_map(&c, BASE, p, SZ_64K, VT_RW, SZ_4K), EINVAL);
+	ASSERT_OK(vt_map(&c, BASE, p, SZ_64K, VT_RW, 0));
+}
+
+static void short_argsz_einval(void)
+{
+	struct vt_container c;
+	u64 p = (uintptr_t)pages(SZ_64K);
+	u32 argsz;
+
+	open_granule(&c);
+	for (argsz = 0; argsz < ARGSZ; argsz++)
+		ASSERT_EQ(vt_map_raw(&c, argsz, VT_RW | G, BASE, p, SZ_64K, SZ_4K), -EINVAL);
+	EXPECT_EQ(vt_locked(), 0);
+	ASSERT_OK(vt_map_raw(&c, ARGSZ, VT_RW | G, BASE, p, SZ_64K, SZ_4K));
+}
+
+/* The struct ends at the end of what is mapped: the granule cannot be read. */
+static void unreadable_granule_efault(void)
+{
+	struct vfio_iommu_type1_dma_map *map;
+	struct vt_container c;
+	u8 *p = pages(SZ_64K), *two;
+
+	open_granule(&c);
+	two = mmap(NULL, SZ_8K, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ASSERT_OK(munmap(two + SZ_4K, SZ_4K));
+	map = (void *)(two + SZ_4K - OLD_ARGSZ);
+	map->argsz = ARGSZ;
+	map->flags = VT_RW | G;
+	map->iova = BASE;
+	map->vaddr = (uintptr_t)p;
+	map->size = SZ_64K;
+	ASSERT_ERRNO(ioctl(c.fd, VFIO_IOMMU_MAP_DMA, map), EFAULT);
+	EXPECT_EQ(vt_locked(), 0);
+	/* Without the flag it is not looked at, whatever argsz says. */
+	map->flags = VT_RW;
+	ASSERT_OK(ioctl(c.fd, VFIO_IOMMU_MAP_DMA, map));
+	EXPECT_EQ(vt_locked(), SZ_64K);
+}
+
+static void not_read_without_flag(void)
+{
+	struct vt_container c;
+	u64 p = (uintptr_t)pages(SZ_64K);
+
+	open_granule(&c);
+	ASSERT_OK(vt_map_raw(&c, ARGSZ, VT_RW, BASE, p, SZ_64K, SZ_4K));
+	ASSERT_REFUSED(&c, vt_unmap(&c, BASE, SZ_4K, NULL), EINVAL);
+	ASSERT_OK(vt_map_raw(&c, ARGSZ, VT_RW, BASE + SZ_64K, p, SZ_64K, 3));
+	ASSERT_OK(vt_map_raw(&c, 4096, VT_RW | G, BASE + 2 * SZ_64K, p, SZ_64K, SZ_4K));
+	ASSERT_OK(vt_unmap(&c, BASE + 2 * SZ_64K, SZ_4K, NULL));
+}
+
+static void unknown_flags_einval(void)
+{
+	struct vt_container c;
+	u64 p = (uintptr_t)pages(SZ_64K);
+	int bit;
+
+	open_granule(&c);
+	for (bit = 5; bit < 32; bit++)
+		ASSERT_EQ(vt_map_raw(&c, ARGSZ, VT_RW | G | 1u << bit, BASE, p, SZ_64K, SZ_4K),
+			  -EINVAL);
+	/* Neither read nor write. */
+	ASSERT_EQ(vt_map_raw(&c, ARGSZ, G, BASE, p, SZ_64K, SZ_4K), -EINVAL);
+	EXPECT_EQ(vt_locked(), 0);
+}
+
+static void with_vaddr_einval(void)
+{
+	struct vt_container c;
+	u8 *p = pages(SZ_64K);
+
+	open_granule(&c);
+	ASSERT_OK(vt_map(&c, BASE, p, SZ_64K, VT_RW, SZ_4K));
+	ASSERT_OK(vt_unmap_vaddr(&c, BASE, SZ_64K, NULL));
+	ASSERT_REFUSED(&c, vt_map(&c, BASE, p, SZ_64K, VFIO_DMA_MAP_FLAG_VADDR, SZ_4K), EINVAL);
+	ASSERT_REFUSED(&c, vt_map(&c, BASE, p, SZ_64K, VT_RW | VFIO_DMA_MAP_FLAG_VADDR, SZ_4K),
+		       EINVAL);
+	ASSERT_OK(vt_map_vaddr(&c, BASE, p, SZ_64K));
+}
+
+static void bad_granule_einval(void)
+{
+	static const u64 bad[] = {
+		0, 1, 2, 512, 2048, 4095, 4097, SZ_4K + 1, 3 * SZ_4K, 5 * SZ_4K, SZ_64K - SZ_4K,
+		SZ_64K + SZ_4K, SZ_2M - SZ_4K, SZ_2M + SZ_1M, -1ull, -SZ_4K, 1ull << 63 | SZ_4K,
+	};
+	struct vt_container c;
+	u64 p = (uintptr_t)pages(SZ_4M);
+	unsigned int i;
+
+	open_granule(&c);
+	for (i = 0; i < ARRAY_SIZE(bad); i++) {
+		vt_diag("granule %#llx", bad[i]);
+		/* Sizes that are multiples of it, if that can be. */
+		ASSERT_REFUSED(&c, vt_map_raw(&c, ARGSZ, VT_RW | G, BASE, p, SZ_64K, bad[i]),
+			       EINVAL);
+		ASSERT_REFUSED(&c, vt_map_raw(&c, ARGSZ, VT_RW | G, 0, p, 15 * SZ_4K, bad[i]),
+			       EINVAL);
+	}
+}
+
+static void granule_larger_than_size_einval(void)
+{
+	struct vt_container c;
+	u8 *p = pages(SZ_64K);
+
+	open_granule(&c);
+	ASSERT_REFUSED(&c, vt_map(&c, BASE, p, SZ_64K, VT_RW, 2 * SZ_64K), EINVAL);
+	ASSERT_REFUSED(&c, vt_map(&c, BASE, p, SZ_64K, VT_RW, 1ull << 63), EINVAL);
+	ASSERT_REFUSED(&c, vt_map(&c, 0, p, SZ_64K, VT_RW, 1ull << 63), EINVAL);
+	ASSERT_OK(vt_map(&c, BASE, p, SZ_64K, VT_RW, SZ_64K));
+}
+
+static void misaligned_einval(void)
+{
+	struct vt_container c;
+	u8 *p = pages(SZ_4M);
+
+	open_granule(&c);
+	ASSERT_REFUSED(&c, vt_map(&c, BASE + SZ_4K, p, SZ_64K, VT_RW, SZ_8K), EINVAL);
+	ASSERT_REFUSED(&c, vt_map(&c, BASE + SZ_1M, p, SZ_2M, VT_RW, SZ_2M), EINVAL);
+	ASSERT_REFUSED(&c, vt_map(&c, BASE, p, SZ_64K - SZ_4K, VT_RW, SZ_8K), EINVAL);
+	ASSERT_REFUSED(&c, vt_map(&c, BASE, p, SZ_2M + SZ_1M, VT_RW, SZ_2M), EINVAL);
+	ASSERT_REFUSED(&c, vt_map(&c, BASE, p, 0, VT_RW, SZ_4K), EINVAL);
+	ASSERT_REFUSED(&c, vt_map(&c, BASE + 1, p, SZ_64K, VT_RW, SZ_4K), EINVAL);
+	ASSERT_REFUSED(&c, vt_map(&c, BASE, p + 1, SZ_64K, VT_RW, SZ_4K), EINVAL);
+	ASSERT_REFUSED(&c, vt_map(&c, BASE, p + 512, SZ_2M, VT_RW, SZ_2M), EINVAL);
+}
+
+static void vaddr_only_page_aligned(void)
+{
+	struct vt_container c;
+	u8 *p = pages(SZ_4M);
+
+	open_granule(&c);
+	ASSERT_OK(vt_map(&c, BASE, p + SZ_4K, SZ_2M, VT_RW, SZ_2M));
+	ASSERT_OK(vt_map(&c, BASE + SZ_2M, p + 5 * SZ_4K, SZ_64K, VT_RW, SZ_8K));
+	EXPECT_EQ(vt_locked(), SZ_2M + SZ_64K);
+}
+
+/* 2^31 pieces are one too many; one piece less only lacks the memory. */
+static void too_many_pieces_einval(void)
+{
+	struct vt_container c;
+	u64 last;
+	int ret;
+
+	open_granule(&c);
+	last = vt_last_iova(&c);
+	if (last < 3ull << 43)
+		SKIP("the IOVA space ends at %#llx", last);
+	ASSERT_REFUSED(&c, vt_map_raw(&c, ARGSZ, VT_RW | G, 1ull << 43, SZ_4K, 1ull << 43, SZ_4K),
+		       EINVAL);
+	ret = vt_map_raw(&c, ARGSZ, VT_RW | G, 1ull << 43, SZ_4K, (1ull << 43) - SZ_4K, SZ_4K);
+	if (ret != -EFAULT && ret != -ENOMEM)
+		FAIL("2^31 - 1 pieces of nothing: %d", ret);
+	ret = vt_map_raw(&c, ARGSZ, VT_RW | G, 1ull << 43, SZ_4K, 1ull << 43, SZ_8K);
+	if (ret != -EFAULT && ret != -ENOMEM)
+		FAIL("2^30 pieces of nothing: %d", ret);
+	EXPECT_EQ(vt_locked(), 0);
+	EXPECT_EQ(vt_dma_avail(&c), vt_get_param("dma_entry_limit"));
+}
+
+static void wrap_eoverflow(void)
+{
+	struct vt_container c;
+	u64 p = (uintptr_t)pages(SZ_4M);
+
+	open_granule(&c);
+	ASSERT_REFUSED(&c, vt_map_raw(&c, ARGSZ, VT_RW | G, -SZ_2M, p, SZ_4M, SZ_2M), EOVERFLOW);
+	ASSERT_REFUSED(&c, vt_map_raw(&c, ARGSZ, VT_RW | G, -SZ_4K, p, SZ_8K, SZ_4K), EOVERFLOW);
+	ASSERT_REFUSED(&c, vt_map_raw(&c, ARGSZ, VT_RW | G, BASE, -SZ_4K, SZ_8K, SZ_4K),
+		       EOVERFLOW);
+}
+
+static void outside_aperture_einval(void)
+{
+	struct vt_container c;
+	struct vt_info i;
+	u8 *p = pages(SZ_64K);
+	unsigned int k;
+	u64 end;
+
+	open_granule(&c);
+	vt_info(&c, &i);
+	for (k = 0; k < i.nr_ranges; k++) {
+		end = i.range[k].last + 1;
+		if (!end)
+			continue;
+		ASSERT_REFUSED(&c, vt_map(&c, end, p, SZ_4K, VT_RW, SZ_4K), EINVAL);
+		ASSERT_REFUSED(&c, vt_map(&c, end - SZ_4K, p, SZ_8K, VT_RW, SZ_4K), EINVAL);
+	}
+}
+
+static void overlap_eexist(void)
+{
+	struct vt_container c;
+	u8 *p = pages(SZ_1M);
+
+	open_granule(&c);
+	ASSERT_OK(vt_map(&c, BASE, p, 8 * SZ_64K, VT_RW, SZ_64K));
+	ASSERT_OK(vt_unmap(&c, BASE + 2 * SZ_64K, 2 * SZ_64K, NULL));
+
+	/* Pieces that are mapped, in part or whole, with and without a granule. */
+	ASSERT_REFUSED(&c, vt_map(&c, BASE, p, 8 * SZ_64K, VT_RW, SZ_64K), EEXIST);
+	ASSERT_REFUSED(&c, vt_map(&c, BASE, p, SZ_4K, VT_RW, 0), EEXIST);
+	ASSERT_REFUSED(&c, vt_map(&c, BASE + SZ_64K, p, SZ_64K, VT_RW, SZ_4K), EEXIST);
+	ASSERT_REFUSED(&c, vt_map(&c, BASE + SZ_64K, p, 2 * SZ_64K, VT_RW, SZ_64K), EEXIST);
+	ASSERT_REFUSED(&c, vt_map(&c, BASE + 3 * SZ_64K, p, 2 * SZ_64K, VT_RW, SZ_64K), EEXIST);
+	ASSERT_REFUSED(&c, vt_map(&c, BASE + SZ_64K, p, 4 * SZ_64K, VT_RW, 0), EEXIST);
+	ASSERT_REFUSED(&c, vt_map(&c, BASE + 4 * SZ_64K - SZ_4K, p, SZ_8K, VT_RW, 0), EEXIST);
+	ASSERT_REFUSED(&c, vt_map(&c, BASE + 2 * SZ_64K - SZ_4K, p, SZ_8K, VT_RW, 0), EEXIST);
+	ASSERT_REFUSED(&c, vt_map(&c, BASE - SZ_64K, p, 2 * SZ_64K, VT_RW, 0), EEXIST);
+
+	/* The hole is free, in parts and to its ends. */
+	ASSERT_OK(vt_map(&c, BASE + 2 * SZ_64K, p, SZ_4K, VT_RW, 0));
+	ASSERT_REFUSED(&c, vt_map(&c, BASE + 2 * SZ_64K, p, 2 * SZ_64K, VT_RW, 0), EEXIST);
+	ASSERT_OK(vt_map(&c, BASE + 4 * SZ_64K - SZ_4K, p, SZ_4K, VT_RW, SZ_4K));
+	ASSERT_OK(vt_map(&c, BASE + 2 * SZ_64K + SZ_4K, p, 2 * SZ_64K - SZ_8K, VT_RW, SZ_4K));
+	EXPECT_EQ(vt_locked(), 8 * SZ_64K);
+	ASSERT_REFUSED(&c, vt_map(&c, BASE + 3 * SZ_64K, p, SZ_4K, VT_RW, 0), EEXIST);
+}
+
+static void entry_limit_enospc(void)
+{
+	struct vt_container c;
+	u8 *p = pages(SZ_1M);
+
+	vt_set_param("dma_entry_limit", 2);
+	open_granule(&c);
+	ASSERT_OK(vt_map(&c, BASE, p, SZ_64K, VT_RW, SZ_4K));
+	EXPECT_EQ(vt_dma_avail(&c), 1);
+	ASSERT_OK(vt_map(&c, BASE + SZ_64K, p, SZ_64K, VT_RW, SZ_4K));
+	EXPECT_EQ(vt_dma_avail(&c), 0);
+	ASSERT_REFUSED(&c, vt_map(&c, BASE + SZ_1M, p, SZ_64K, VT_RW, SZ_4K), ENOSPC);
+	ASSERT_REFUSED(&c, vt_map(&c, BASE, p, SZ_64K, VT_RW, SZ_4K), EEXIST);
+	/* Holes cost no entry and give none back. */
+	ASSERT_OK(vt_unmap(&c, BASE + SZ_4K, SZ_4K, NULL));
+	ASSERT_OK(vt_unmap(&c, BASE + 3 * SZ_4K, SZ_4K, NULL));
+	EXPECT_EQ(vt_dma_avail(&c), 0);
+	ASSERT_REFUSED(&c, vt_map(&c, BASE + SZ_4K, p, SZ_4K, VT_RW, SZ_4K), ENOSPC);
+}
+
+static void rlimit_enomem(void)
+{
+	struct vt_container c;
+	u8 *p = pages(SZ_1M);
+
+	open_granule(&c);
+	vt_limit_locked(SZ_64K);
+	ASSERT_REFUSED(&c, vt_map(&c, BASE, p, SZ_1M, VT_RW, SZ_4K), ENOMEM);
+	ASSERT_REFUSED(&c, vt_map(&c, BASE, p, SZ_64K + SZ_4K, VT_RW, SZ_4K), ENOMEM);
+	ASSERT_OK(vt_map(&c, BASE, p, SZ_64K, VT_RW, SZ_4K));
+	EXPECT_EQ(vt_locked(), SZ_64K);
+	ASSERT_REFUSED(&c, vt_map(&c, BASE + SZ_1M, p, SZ_4K, VT_RW, SZ_4K), ENOMEM);
+	/* A piece given back is room for another. */
+	ASSERT_OK(vt_unmap(&c, BASE + SZ_4K, SZ_4K, NULL));
+	ASSERT_OK(vt_map(&c, BASE + SZ_1M, p, SZ_4K, VT_RW, SZ_4K));
+	EXPECT_EQ(vt_locked(), SZ_64K);
+}
+
+/* Memory that ends in the middle of the range: what was mapped is taken back. */
+static void vaddr_hole_efault(void)
+{
+	struct vt_container c;
+	u8 *p = pages(SZ_4M);
+
+	open_granule(&c);
+	ASSERT_OK(munmap(p + SZ_4M - SZ_4K, SZ_4K));
+	ASSERT_REFUSED(&c, vt_map(&c, BASE, p, SZ_4M, VT_RW, SZ_4K), EFAULT);
+	ASSERT_REFUSED(&c, vt_map(&c, BASE, p, SZ_4M, VT_RW, SZ_2M), EFAULT);
+	ASSERT_OK(vt_map(&c, BASE, p, SZ_2M, VT_RW, SZ_2M));
+}
+
+/* The same into a hole of another mapping, which stays as it was. */
+static void vaddr_hole_efault_in_hole(void)
+{
+	struct vt_container c;
+	u8 *p = pages(SZ_4M), *q = pages(SZ_4M);
+
+	open_granule(&c);
+	ASSERT_OK(vt_map(&c, BASE, p, SZ_4M, VT_RW, SZ_1M));
+	ASSERT_OK(vt_unmap(&c, BASE + SZ_1M, SZ_2M, NULL));
+	ASSERT_OK(munmap(q + SZ_2M - SZ_4K, SZ_4K));
+	ASSERT_REFUSED(&c, vt_map(&c, BASE + SZ_1M, q, SZ_2M, VT_RW, SZ_4K), EFAULT);
+	ASSERT_REFUSED(&c, vt_map(&c, BASE + SZ_1M, q, SZ_2M, VT_RW, 0), EFAULT);
+	ASSERT_OK(vt_map(&c, BASE + SZ_1M, q + SZ_2M, SZ_2M, VT_RW, SZ_4K));
+	EXPECT_EQ(vt_locked(), SZ_4M);
+}
+
+static void cut_einval(void)
+{
+	struct vt_container c;
+	u8 *p = pages(SZ_1M);
+
+	open_granule(&c);
+	ASSERT_OK(vt_map(&c, BASE, p, 4 * SZ_64K, VT_RW, SZ_64K));
+	ASSERT_REFUSED(&c, vt_unmap(&c, BASE, SZ_4K, NULL), EINVAL);
+	ASSERT_REFUSED(&c, vt_unmap(&c, BASE + SZ_4K, SZ_64K - SZ_4K, NULL), EINVAL);
+	ASSERT_REFUSED(&c, vt_unmap(&c, BASE + SZ_4K, SZ_4K, NULL), EINVAL);
+	ASSERT_REFUSED(&c, vt_unmap(&c, BASE, SZ_64K + SZ_4K, NULL), EINVAL);
+	ASSERT_REFUSED(&c, vt_unmap(&c, BASE + SZ_4K, SZ_64K, NULL), EINVAL);
+	ASSERT_REFUSED(&c, vt_unmap(&c, BASE + SZ_64K - SZ_4K, 3 * SZ_64K + SZ_4K, NULL), EINVAL);
+	ASSERT_REFUSED(&c, vt_unmap(&c, BASE - SZ_4K, SZ_8K, NULL), EINVAL);
+	ASSERT_REFUSED(&c, vt_unmap(&c, BASE, 0, NULL), EINVAL);
+	ASSERT_REFUSED(&c, vt_unmap(&c, BASE, 100, NULL), EINVAL);
+	ASSERT_REFUSED(&c, vt_unmap(&c, BASE + 1, SZ_64K, NULL), EINVAL);
+	ASSERT_REFUSED(&c, vt_unmap(&c, BASE, -SZ_4K, NULL), EOVERFLOW);
+
+	/* In a hole there is nothing to cut. */
+	ASSERT_OK(vt_unmap(&c, BASE + SZ_64K, SZ_64K, NULL));
+	ASSERT_OK(vt_unmap(&c, BASE + SZ_64K + SZ_4K, SZ_8K, NULL));
+	ASSERT_OK(vt_unmap(&c, BASE + SZ_64K, SZ_4K, NULL));
+	ASSERT_REFUSED(&c, vt_unmap(&c, BASE + 2 * SZ_64K - SZ_4K, SZ_8K, NULL), EINVAL);
+	ASSERT_REFUSED(&c, vt_unmap(&c, BASE + SZ_64K - SZ_4K, SZ_8K, NULL), EINVAL);
+	/* From inside one hole over a piece into the open behind the mapping. */
+	ASSERT_OK(vt_unmap(&c, BASE + SZ_64K + SZ_8K, 4 * SZ_64K, NULL));
+	EXPECT_EQ(vt_locked(), SZ_64K);
+}
+
+/* Both cut mappings at the ends of one long range: all or nothing. */
+static void cut_far_end_einval(void)
+{
+	struct vt_container c;
+	u8 *p = pages(SZ_1M);
+
+	open_granule(&c);
+	ASSERT_OK(vt_map(&c, BASE, p, SZ_64K, VT_RW, SZ_4K));
+	ASSERT_OK(vt_map(&c, BASE + SZ_64K, p, SZ_64K, VT_RW, 0));
+	ASSERT_OK(vt_map(&c, BASE + 2 * SZ_64K, p, SZ_64K, VT_RW, SZ_8K));
+	ASSERT_REFUSED(&c, vt_unmap(&c, BASE + SZ_4K, 2 * SZ_64K, NULL), EINVAL);
+	ASSERT_REFUSED(&c, vt_unmap(&c, BASE, SZ_64K + SZ_4K, NULL), EINVAL);
+	ASSERT_REFUSED(&c, vt_unmap(&c, BASE + 2 * SZ_64K - SZ_4K, SZ_8K, NULL), EINVAL);
+	ASSERT_OK(vt_unmap(&c, BASE + SZ_4K, 2 * SZ_64K + SZ_4K, NULL));
+	EXPECT_EQ(vt_locked(), SZ_64K - SZ_4K);
+}
+
+static void unmapped_size(void)
+{
+	struct vt_container c;
+	u8 *p = pages(SZ_1M);
+	u64 n;
+
+	open_granule(&c);
+	ASSERT_OK(vt_map(&c, BASE, p, SZ_64K, VT_RW, SZ_4K));
+	ASSERT_OK(vt_unmap(&c, BASE + SZ_4K, SZ_4K, &n));
+	EXPECT_EQ(n, SZ_4K);
+	ASSERT_OK(vt_unmap(&c, BASE + SZ_4K, SZ_4K, &n));
+	EXPECT_EQ(n, 0);
+	ASSERT_OK(vt_unmap(&c, BASE, 4 * SZ_4K, &n));
+	EXPECT_EQ(n, 3 * SZ_4K);
+	ASSERT_OK(vt_unmap_all(&c, &n));
+	EXPECT_EQ(n, SZ_64K - 4 * SZ_4K);
+	ASSERT_OK(vt_unmap_all(&c, &n));
+	EXPECT_EQ(n, 0);
+	EXPECT_EQ(vt_locked(), 0);
+	EXPECT_EQ(vt_dma_avail(&c), vt_get_param("dma_entry_limit"));
+}
+
+static void permissions(void)
+{
+	static const u32 flags[] = { VT_RO, VT_WO, VT_RW };
+	struct vt_container c;
+	struct vt_tables t;
+	struct vt_info info;
+	u8 *p = pages(SZ_1M);
+	unsigned int i;
+
+	open_granule(&c);
+	vt_info(&c, &info);
+	for (i = 0; i < 3; i++)
+		ASSERT_OK(vt_map(&c, BASE + i * SZ_64K, p, SZ_64K, flags[i], SZ_8K));
+	EXPECT_EQ(vt_locked(), 3 * SZ_64K);
+	vt_need_tables(&c.dev[0]);
+	vt_tables_read(&c.dev[0], &t);
+	for (i = 0; i < 3; i++)
+		vt_tables_expect(&t, &info, BASE + i * SZ_64K, SZ_64K, p, flags[i], SZ_8K, NULL);
+	vt_tables_free(&t);
+}
+
+/* GET_INFO tells the smallest granule. */
+static void smallest_granule(void)
+{
+	struct vt_container c;
+	struct vt_info i;
+	u64 min;
+
+	open_granule(&c);
+	vt_info(&c, &i);
+	min = i.pgsizes & -i.pgsizes;
+	ASSERT_OK(vt_map(&c, BASE, pages(SZ_64K), SZ_64K, VT_RW, min));
+	ASSERT_OK(vt_unmap(&c, BASE + min, min, NULL));
+	EXPECT_EQ(vt_locked(), SZ_64K - min);
+}
+
+VTEST_MAIN(
+	VTEST(extension_v2),
+	VTEST(extension_v1),
+	VTEST(extension_before_set_iommu),
+	VTEST(extension_iommufd),
+	VTEST(abi_layout),
+	VTEST(v1_einval),
+	VTEST(short_argsz_einval),
+	VTEST(unreadable_granule_efault),
+	VTEST(not_read_without_flag),
+	VTEST(unknown_flags_einval),
+	VTEST(with_vaddr_einval),
+	VTEST(bad_granule_einval),
+	VTEST(granule_larger_than_size_einval),
+	VTEST(misaligned_einval),
+	VTEST(vaddr_only_page_aligned),
+	VTEST(too_many_pieces_einval),
+	VTEST(wrap_eoverflow),
+	VTEST(outside_aperture_einval),
+	VTEST(overlap_eexist),
+	VTEST(entry_limit_enospc),
+	VTEST(rlimit_enomem),
+	VTEST(vaddr_hole_efault),
+	VTEST(vaddr_hole_efault_in_hole),
+	VTEST(cut_einval),
+	VTEST(cut_far_end_einval),
+	VTEST(unmapped_size),
+	VTEST(permissions),
+	VTEST(smallest_granule),
+)

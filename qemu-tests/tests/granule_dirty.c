@@ -1,0 +1,444 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Dirty bitmaps of pieces. Where a real device can write, all that is mapped is
+ * dirty; only with mediated devices can a bit be lost or be too many.
+ */
+#include "testdev.h"
+
+#define BASE	(4 * SZ_1G)
+#define PAGES	256			/* looked at, from BASE on */
+
+struct model {
+	bool dirty[PAGES];
+};
+
+static void open_granule(struct vt_container *c)
+{
+	vt_open_v2(c);
+	vt_need_granule(c);
+}
+
+/* A container in which only the test module's device writes. */
+static struct vt_dev *open_testdev(struct vt_container *c)
+{
+	struct vt_dev *dev;
+
+	td_need();
+	vt_open_empty(c, VFIO_TYPE1v2_IOMMU);
+	dev = td_add(c, 0);
+	vt_need_granule(c);
+	return dev;
+}
+
+/* Ranges are in pages from BASE on. */
+static int map(struct vt_container *c, u64 first, const u8 *mem, u64 nr, u64 granule)
+{
+	return vt_map(c, BASE + first * SZ_4K, mem, nr * SZ_4K, VT_RW, granule * SZ_4K);
+}
+
+static int unmap(struct vt_container *c, u64 first, u64 nr)
+{
+	return vt_unmap(c, BASE + first * SZ_4K, nr * SZ_4K, NULL);
+}
+
+static void touch(struct vt_dev *dev, u64 page)
+{
+	u8 byte = page;
+
+	ASSERT_OK(td_write(dev, BASE + page * SZ_4K + 100, &byte, 1));
+}
+
+static void set(struct model *m, u64 first, u64 nr)
+{
+	memset(m->dirty + first, true, nr);
+}
+
+static void clear(struct model *m, u64 first, u64 nr)
+{
+	memset(m->dirty + first, false, nr);
+}
+
+static void compare(const u64 *bitmap, const struct model *m, u64 first, u64 nr)
+{
+	u64 i;
+
+	for (i = 0; i < nr; i++)
+		if (vt_bit(bitmap, i) != m->dirty[first + i])
+			FAIL("bit %llu, page %llu, is %d", i, first + i, vt_bit(bitmap, i));
+	for (; i < ALIGN_UP(nr, 64); i++)
+		if (vt_bit(bitmap, i))
+			FAIL("bit %llu behind the end is set", i);
+}
+
+/* What GET_BITMAP tells of these pages is what the model says; nothing behind it. */
+static void expect(struct vt_container *c, const struct model *m, u64 first, u64 nr)
+{
+	u64 bitmap[PAGES / 64 + 1] = { 0 }, words = ALIGN_UP(nr, 64) / 64;
+
+	bitmap[words] = 0x5a5a5a5a5a5a5a5a;
+	ASSERT_OK(vt_dirty_get(c, BASE + first * SZ_4K, nr * SZ_4K, bitmap, words * 8));
+	compare(bitmap, m, first, nr);
+	ASSERT_EQ(bitmap[words], 0x5a5a5a5a5a5a5a5a);
+}
+
+static void expect_unmap(struct vt_container *c, const struct model *m, u64 first, u64 nr)
+{
+	u64 bitmap[PAGES / 64 + 1] = { 0 }, words = ALIGN_UP(nr, 64) / 64;
+
+	bitmap[words] = 0x5a5a5a5a5a5a5a5a;
+	ASSERT_OK(vt_unmap_dirty(c, BASE + first * SZ_4K, nr * SZ_4K, bitmap, words * 8, NULL));
+	compare(bitmap, m, first, nr);
+	ASSERT_EQ(bitmap[words], 0x5a5a5a5a5a5a5a5a);
+}
+
+static int get(struct vt_container *c, u64 first, u64 nr)
+{
+	u64 bitmap[PAGES / 64] = { 0 };
+
+	return vt_dirty_get(c, BASE + first * SZ_4K, nr * SZ_4K, bitmap, sizeof(bitmap));
+}
+
+static void cut_einval(void)
+{
+	struct vt_container c;
+	u64 bitmap[4] = { 0 };
+	u8 *p;
+
+	open_granule(&c);
+	p = vt_alloc(VT_MEM_4K, SZ_1M);
+	ASSERT_OK(map(&c, 16, p, 64, 4));
+	ASSERT_OK(unmap(&c, 24, 8));
+	ASSERT_OK(vt_dirty_start(&c));
+	ASSERT_EQ(get(&c, 16, 1), -EINVAL);
+	ASSERT_EQ(get(&c, 17, 3), -EINVAL);
+	ASSERT_EQ(get(&c, 18, 4), -EINVAL);
+	ASSERT_EQ(get(&c, 0, 18), -EINVAL);
+	ASSERT_EQ(get(&c, 78, 10), -EINVAL);
+	ASSERT_EQ(get(&c, 23, 4), -EINVAL);
+	ASSERT_EQ(vt_unmap_dirty(&c, BASE + 16 * SZ_4K, SZ_4K, bitmap, 8, NULL), -EINVAL);
+	ASSERT_EQ(vt_unmap_dirty(&c, BASE + 20 * SZ_4K, 5 * SZ_4K - SZ_8K, bitmap, 8, NULL),
+		  -EINVAL);
+	EXPECT_EQ(vt_locked(), 56 * SZ_4K);
+	EXPECT_EQ(vt_bits(bitmap, 0, 256), 0);
+	/* At the ends of granules, in the hole, and outside. */
+	ASSERT_OK(get(&c, 16, 4));
+	ASSERT_OK(get(&c, 20, 56));
+	ASSERT_OK(get(&c, 25, 3));
+	ASSERT_OK(get(&c, 27, 9));
+	ASSERT_OK(get(&c, 0, 20));
+	ASSERT_OK(get(&c, 0, 256));
+}
+
+static void real_device_all_mapped(void)
+{
+	struct model m = { 0 };
+	struct vt_container c;
+	u64 i;
+	u8 *p;
+
+	open_granule(&c);
+	p = vt_alloc(VT_MEM_4K, SZ_1M);
+	ASSERT_OK(map(&c, 3, p, 99, 1));
+	ASSERT_OK(vt_dirty_start(&c));
+	ASSERT_OK(map(&c, 104, p, 128, 8));
+	set(&m, 3, 99);
+	set(&m, 104, 128);
+	expect(&c, &m, 0, PAGES);
+	for (i = 4; i < 100; i += 3) {
+		ASSERT_OK(unmap(&c, i, 1));
+		clear(&m, i, 1);
+	}
+	ASSERT_OK(unmap(&c, 120, 16));
+	clear(&m, 120, 16);
+	/* As a whole, in parts, and each time the same. */
+	expect(&c, &m, 0, PAGES);
+	expect(&c, &m, 5, 100 - 5);
+	expect(&c, &m, 0, 120);
+	expect(&c, &m, 112, 40);
+	expect(&c, &m, 0, PAGES);
+	/* Into the holes; the bits of one do not wipe out the other's. */
+	ASSERT_OK(map(&c, 121, p, 5, 1));
+	ASSERT_OK(map(&c, 127, p, 3, 0));
+	ASSERT_OK(map(&c, 7, p, 1, 1));
+	set(&m, 121, 5);
+	set(&m, 127, 3);
+	set(&m, 7, 1);
+	expect(&c, &m, 0, PAGES);
+	expect(&c, &m, 1, PAGES - 1);
+	expect(&c, &m, 2, 150);
+	expect(&c, &m, 120, 16);
+
+	/* Unmapped with their bitmap. */
+	expect_unmap(&c, &m, 112, 8);
+	clear(&m, 112, 8);
+	expect_unmap(&c, &m, 122, 3);
+	clear(&m, 122, 3);
+	expect(&c, &m, 0, PAGES);
+	expect_unmap(&c, &m, 60, 68 + 4);
+	clear(&m, 60, 72);
+	expect(&c, &m, 0, PAGES);
+	expect_unmap(&c, &m, 0, PAGES);
+	EXPECT_EQ(vt_locked(), 0);
+}
+
+/* Bits shifted into place for one call must not show in the next one. */
+static void get_twice_other_offset(void)
+{
+	struct model m = { 0 };
+	struct vt_container c;
+	u8 *p;
+
+	open_granule(&c);
+	p = vt_alloc(VT_MEM_4K, SZ_1M);
+	ASSERT_OK(map(&c, 9, p, 2, 1));
+	ASSERT_OK(map(&c, 40, p, 70, 2));
+	ASSERT_OK(vt_dirty_start(&c));
+	set(&m, 9, 2);
+	set(&m, 40, 70);
+	expect(&c, &m, 0, PAGES);
+	expect(&c, &m, 9, 101);
+	expect(&c, &m, 9, 2);
+	expect(&c, &m, 40, 80);
+	ASSERT_OK(unmap(&c, 10, 1));
+	clear(&m, 10, 1);
+	expect(&c, &m, 5, 40 - 5);
+	expect(&c, &m, 9, 31);
+	expect_unmap(&c, &m, 9, 31);
+}
+
+static void written_pages_only(void)
+{
+	struct model m = { 0 }, none = { 0 };
+	struct vt_container c;
+	struct vt_dev *dev;
+	u8 *p;
+
+	dev = open_testdev(&c);
+	p = vt_alloc(VT_MEM_4K, SZ_1M);
+	ASSERT_OK(map(&c, 16, p, 160, 4));
+	ASSERT_OK(vt_dirty_start(&c));
+	expect(&c, &none, 0, PAGES);
+	touch(dev, 17);
+	touch(dev, 63);
+	touch(dev, 64);
+	touch(dev, 130);
+	set(&m, 17, 1);
+	set(&m, 63, 2);
+	set(&m, 130, 1);
+	/* Asking about a piece clears that piece's, and no other's. */
+	expect(&c, &m, 16, 4);
+	clear(&m, 17, 1);
+	expect(&c, &m, 60, 4);
+	clear(&m, 63, 1);
+	expect(&c, &m, 16, 160);
+	expect(&c, &none, 0, PAGES);
+}
+
+static void hole_is_clean(void)
+{
+	struct model m = { 0 };
+	struct vt_container c;
+	struct vt_dev *dev;
+	u8 *p, *q, byte = 1;
+
+	dev = open_testdev(&c);
+	p = vt_alloc(VT_MEM_4K, SZ_1M);
+	q = vt_alloc(VT_MEM_4K, SZ_1M);
+	ASSERT_OK(vt_dirty_start(&c));
+	ASSERT_OK(map(&c, 0, p, 128, 4));
+	touch(dev, 3);
+	touch(dev, 5);
+	touch(dev, 8);
+	touch(dev, 66);
+	ASSERT_OK(unmap(&c, 4, 4));
+	ASSERT_OK(unmap(&c, 64, 4));
+	ASSERT_LT(td_write(dev, BASE + 5 * SZ_4K, &byte, 1), 0);
+	set(&m, 3, 1);
+	set(&m, 8, 1);
+	/* What lives there now begins clean, and is dirty by itself. */
+	ASSERT_OK(map(&c, 4, q, 3, 1));
+	expect(&c, &m, 0, 128);
+	clear(&m, 0, 128);
+	touch(dev, 2);
+	touch(dev, 6);
+	touch(dev, 8);
+	set(&m, 2, 1);
+	set(&m, 6, 1);
+	set(&m, 8, 1);
+	/* Of the guest alone: the host's bits of the same word stay for later. */
+	expect(&c, &m, 4, 3);
+	clear(&m, 6, 1);
+	expect(&c, &m, 0, 128);
+	clear(&m, 0, 128);
+	touch(dev, 5);
+	touch(dev, 9);
+	set(&m, 5, 1);
+	set(&m, 9, 1);
+	expect_unmap(&c, &m, 4, 4);
+	clear(&m, 5, 1);
+	expect(&c, &m, 0, 128);
+}
+
+static void unmap_tells_the_piece(void)
+{
+	struct model m = { 0 };
+	struct vt_container c;
+	struct vt_dev *dev;
+	u8 *p;
+
+	dev = open_testdev(&c);
+	p = vt_alloc(VT_MEM_4K, SZ_1M);
+	ASSERT_OK(map(&c, 5, p, 150, 1));
+	ASSERT_OK(vt_dirty_start(&c));
+	touch(dev, 5);
+	touch(dev, 70);
+	touch(dev, 71);
+	touch(dev, 72);
+	touch(dev, 154);
+	set(&m, 5, 1);
+	set(&m, 70, 3);
+	set(&m, 154, 1);
+	expect_unmap(&c, &m, 71, 1);
+	clear(&m, 71, 1);
+	expect(&c, &m, 0, PAGES);
+	clear(&m, 0, PAGES);
+	expect(&c, &m, 0, PAGES);
+	touch(dev, 69);
+	set(&m, 69, 1);
+	expect_unmap(&c, &m, 40, 80);
+	clear(&m, 69, 1);
+	expect(&c, &m, 0, PAGES);
+}
+
+/* Tracking that starts when there are holes and guests. */
+static void start_with_holes(void)
+{
+	struct model m = { 0 };
+	struct vt_container c;
+	struct vt_dev *dev;
+	u8 *p;
+
+	dev = open_testdev(&c);
+	p = vt_alloc(VT_MEM_4K, SZ_1M);
+	ASSERT_OK(map(&c, 2, p, 100, 2));
+	ASSERT_OK(unmap(&c, 10, 60));
+	ASSERT_OK(map(&c, 11, p, 40, 1));
+	ASSERT_OK(unmap(&c, 20, 3));
+	ASSERT_OK(vt_dirty_start(&c));
+	touch(dev, 9);
+	touch(dev, 11);
+	touch(dev, 23);
+	touch(dev, 71);
+	set(&m, 9, 1);
+	set(&m, 11, 1);
+	set(&m, 23, 1);
+	set(&m, 71, 1);
+	expect(&c, &m, 0, PAGES);
+	/* Stop and start again: clean. */
+	touch(dev, 9);
+	ASSERT_OK(vt_dirty_stop(&c));
+	ASSERT_OK(vt_dirty_start(&c));
+	clear(&m, 0, PAGES);
+	expect(&c, &m, 0, PAGES);
+}
+
+/* Pinned pages are dirty for as long as they are pinned. */
+static void pinned_pages(void)
+{
+	struct model m = { 0 };
+	struct vt_container c;
+	struct vt_dev *dev;
+	u8 *p;
+
+	dev = open_testdev(&c);
+	p = vt_alloc(VT_MEM_4K, SZ_1M);
+	ASSERT_OK(map(&c, 0, p, 128, 4));
+	ASSERT_EQ(td_pin(dev, BASE + 6 * SZ_4K, 4, VTD_READ | VTD_WRITE, NULL), 4);
+	ASSERT_OK(vt_dirty_start(&c));
+	set(&m, 6, 4);
+	expect(&c, &m, 0, 128);
+	expect(&c, &m, 4, 4);
+	expect(&c, &m, 0, 128);
+	/* The piece goes, and makes the device let go of what is in it. */
+	expect_unmap(&c, &m, 4, 4);
+	clear(&m, 6, 2);
+	expect(&c, &m, 0, 128);
+	ASSERT_EQ(td_pinned(dev), 2);
+	ASSERT_OK(td_unpin(dev, BASE + 8 * SZ_4K, 2));
+	expect(&c, &m, 0, 128);
+	clear(&m, 8, 2);
+	expect(&c, &m, 0, 128);
+}
+
+/* The bitmap cannot be written, in whole or from its second page on. */
+static void efault_loses_nothing(void)
+{
+	struct model m = { 0 };
+	struct vt_container c;
+	struct vt_dev *dev;
+	u8 *p, *two;
+
+	dev = open_testdev(&c);
+	p = vt_alloc(VT_MEM_4K, SZ_1M);
+	two = mmap(NULL, SZ_8K, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ASSERT_TRUE(two != MAP_FAILED);
+	ASSERT_OK(munmap(two + SZ_4K, SZ_4K));
+	ASSERT_OK(map(&c, 0, p, 250, 1));
+	ASSERT_OK(unmap(&c, 100, 20));
+	ASSERT_OK(map(&c, 103, p, 7, 1));
+	ASSERT_OK(vt_dirty_start(&c));
+	touch(dev, 1);
+	touch(dev, 63);
+	touch(dev, 64);
+	touch(dev, 105);
+	touch(dev, 201);
+	set(&m, 1, 1);
+	set(&m, 63, 2);
+	set(&m, 105, 1);
+	set(&m, 201, 1);
+	ASSERT_EQ(vt_dirty_get(&c, BASE, PAGES * SZ_4K, two + SZ_4K, 32), -EFAULT);
+	ASSERT_EQ(vt_dirty_get(&c, BASE, PAGES * SZ_4K, two + SZ_4K - 8, 32), -EFAULT);
+	ASSERT_EQ(vt_dirty_get(&c, BASE, PAGES * SZ_4K, two + SZ_4K - 16, 32), -EFAULT);
+	ASSERT_EQ(vt_dirty_get(&c, BASE, PAGES * SZ_4K, two + SZ_4K - 24, 32), -EFAULT);
+	expect(&c, &m, 0, PAGES);
+}
+
+/* More than one word at a time, and more than one page of bitmap. */
+static void large(void)
+{
+	u64 pages = SZ_1G / SZ_4K, bytes = pages / 8, i;
+	struct vt_container c;
+	struct vt_dev *dev;
+	u8 byte = 1, *p;
+	u64 *bitmap;
+
+	dev = open_testdev(&c);
+	p = mmap(NULL, SZ_1G, PROT_READ | PROT_WRITE,
+		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	ASSERT_TRUE(p != MAP_FAILED);
+	bitmap = calloc(1, bytes);
+	ASSERT_TRUE(bitmap);
+	ASSERT_OK(vt_map(&c, BASE, p, SZ_1G, VT_RW, SZ_4K));
+	ASSERT_OK(vt_dirty_start(&c));
+	for (i = 0; i < pages; i += 4099)
+		ASSERT_OK(td_write(dev, BASE + i * SZ_4K, &byte, 1));
+	for (i = 0; i < pages; i += 2 * 4099)
+		ASSERT_OK(vt_unmap(&c, BASE + i * SZ_4K, SZ_4K, NULL));
+	ASSERT_OK(vt_dirty_get(&c, BASE, SZ_1G, bitmap, bytes));
+	for (i = 0; i < pages; i++)
+		if (vt_bit(bitmap, i) != (i % 4099 == 0 && i / 4099 % 2))
+			FAIL("page %llu: bit is %d", i, vt_bit(bitmap, i));
+}
+
+VTEST_MAIN(
+	VTEST(cut_einval),
+	VTEST(real_device_all_mapped),
+	VTEST(get_twice_other_offset),
+	VTEST(written_pages_only),
+	VTEST(hole_is_clean),
+	VTEST(unmap_tells_the_piece),
+	VTEST(start_with_holes),
+	VTEST(pinned_pages),
+	VTEST(efault_loses_nothing),
+	VTEST(large),
+)

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Threads that map, pin and unmap in one container at the same time, next to one
+ * that opens and closes another device of it over and over: nobody waits for ever,
+ * and all adds up.
+ */
+#include <pthread.h>
+
+#include "../lib/testdev.h"
+
+#define THREADS	3
+#define ROUNDS	300
+#define PIECE	SZ_64K
+#define SIZE	(4 * PIECE)
+#define AREA(t)	(0x40000000ull + (t) * SZ_2M)
+#define RW	(VTD_READ | VTD_WRITE)
+
+static struct vt_container c;
+static struct vt_dev *dev[2];
+static u8 *mem;
+static u64 granule;
+static bool done;
+
+/* Each thread has an area of its own, but they share container and devices. */
+static void *map_pin_unmap(void *arg)
+{
+	long t = (long)arg;
+	u64 iova = AREA(t), size = 0;
+	int i;
+
+	for (i = 0; i < ROUNDS; i++) {
+		ASSERT_OK(vt_map(&c, iova, mem + t * SIZE, SIZE, VT_RW, granule));
+		ASSERT_EQ(td_pin(dev[i % 2], iova + PIECE, 4, RW, NULL), 4);
+		ASSERT_EQ(td_pin(dev[1 - i % 2], iova + 3 * PIECE, 4, RW, NULL), 4);
+		if (granule) {
+			ASSERT_OK(vt_unmap(&c, iova + PIECE, PIECE, &size));
+			ASSERT_EQ(size, PIECE);
+		}
+		ASSERT_OK(vt_unmap(&c, iova, SIZE, &size));
+		ASSERT_EQ(size, granule ? SIZE - PIECE : SIZE);
+	}
+	return NULL;
+}
+
+/* A device is opened for the first time, and closed for the last, all the time. */
+static void *open_close(void *arg)
+{
+	struct vt_dev *d = arg;
+	int fd;
+
+	while (!__atomic_load_n(&done, __ATOMIC_RELAXED)) {
+		fd = ioctl(d->group_fd, VFIO_GROUP_GET_DEVICE_FD, d->name);
+		ASSERT_GE(fd, 0);
+		close(fd);
+	}
+	return NULL;
+}
+
+static void race(u64 piece)
+{
+	pthread_t thread[THREADS], opener;
+	u64 base = vt_locked();
+	struct vt_dev *third;
+	long t;
+
+	vt_open_empty(&c, VFIO_TYPE1v2_IOMMU);
+	dev[0] = td_add(&c, 0);
+	dev[1] = td_add(&c, 1);
+	third = td_add(&c, 2);
+	close(third->fd);
+	third->fd = -1;
+	if (piece)
+		vt_need_granule(&c);
+	granule = piece;
+	mem = vt_alloc(VT_MEM_4K, THREADS * SIZE);
+
+	for (t = 0; t < THREADS; t++)
+		ASSERT_OK(pthread_create(&thread[t], NULL, map_pin_unmap, (void *)t));
+	ASSERT_OK(pthread_create(&opener, NULL, open_close, third));
+	for (t = 0; t < THREADS; t++)
+		ASSERT_OK(pthread_join(thread[t], NULL));
+	__atomic_store_n(&done, true, __ATOMIC_RELAXED);
+	ASSERT_OK(pthread_join(opener, NULL));
+
+	EXPECT_EQ(td_pinned(dev[0]) + td_pinned(dev[1]), 0);
+	EXPECT_EQ(vt_locked(), base);
+	vt_close(&c);
+}
+
+static void race_plain(void)
+{
+	race(0);
+}
+
+static void race_pieces(void)
+{
+	race(PIECE);
+}
+
+VTEST_MAIN(
+	VTEST(race_plain),
+	VTEST(race_pieces),
+)

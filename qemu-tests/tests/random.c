@@ -1,0 +1,855 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Usage: random SEED OPS
+ *
+ * OPS random calls against a model which knows for each page of IOVA whose it is.
+ * The model predicts each result, locked memory and free DMA entries; now and then
+ * the IOMMU's page tables are compared with it page by page, and a device does DMA.
+ * The same SEED does the same; SEED 0 takes one from the clock.
+ */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <stdarg.h>
+#include <time.h>
+
+#include "vtest.h"
+
+#define PAGE		SZ_4K
+#define POOL_SIZE	(4 * SZ_2M)
+#define POOL_PAGES	(POOL_SIZE / PAGE)
+#define NR_WINDOWS	5
+#define MAIN_SIZE	(64 * SZ_1M)
+#define FAR_SIZE	SZ_2M
+#define MAX_PAGES	((MAIN_SIZE + (NR_WINDOWS - 1) * FAR_SIZE) / PAGE)
+#define NR_TRACE	12
+#define MAX_DMAS	50
+#define DMA_LAST	((1ull << 48) - 1)	/* what the edu device can address */
+
+static u64 seed, rng, nr_ops, op;
+
+/* Memory to map. alias shows the same pages at another address, or is NULL. */
+static struct pool {
+	enum vt_mem kind;
+	u8 *base, *alias;
+	u64 phys[POOL_PAGES];
+} pool[4];
+static unsigned int nr_pools;
+
+/* Where mappings go. */
+static struct window {
+	u64 iova, size;
+	u32 first;		/* index of its first page in page[] */
+} window[NR_WINDOWS];
+
+static struct map {
+	u64 iova, size, granule;	/* granule 0: whole or not at all */
+	u32 flags;
+	u32 live;			/* pages */
+	struct pool *pool;
+	u64 offset;			/* of iova in the pool */
+	bool invalid;			/* vaddr is */
+	u32 at;				/* in maps[] */
+} map_of[MAX_PAGES + 1];
+
+static struct page {
+	u32 map;			/* in map_of[]; 0: a hole */
+	u8 *last;			/* the memory that was mapped here last */
+} page[MAX_PAGES];
+
+static u32 free_map[MAX_PAGES], nr_free_maps;
+static u32 maps[MAX_PAGES], nr_maps;	/* in use, in no order */
+static u64 live_pages, limit;
+static bool tracking;
+static struct vt_container c;
+static struct vt_dev *edu;
+static char trace[NR_TRACE][160];
+static u64 counts[16];
+
+static u64 rnd(void)
+{
+	u64 z = (rng += 0x9e3779b97f4a7c15ull);
+
+	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ull;
+	z = (z ^ z >> 27) * 0x94d049bb133111ebull;
+	return z ^ z >> 31;
+}
+
+static u64 below(u64 n)
+{
+	return rnd() % n;
+}
+
+static bool percent(unsigned int p)
+{
+	return below(100) < p;
+}
+
+/* What this op does, for the reader of a failure. */
+__attribute__((format(printf, 1, 2)))
+static void note(const char *fmt, ...)
+{
+	char *line = trace[op % NR_TRACE];
+	va_list ap;
+	int n;
+
+	n = snprintf(line, sizeof(trace[0]), "op %llu: ", op);
+	va_start(ap, fmt);
+	vsnprintf(line + n, sizeof(trace[0]) - n, fmt, ap);
+	va_end(ap);
+}
+
+static void show_trace(void)
+{
+	u64 i;
+
+	for (i = op < NR_TRACE ? 0 : op - NR_TRACE + 1; i <= op; i++)
+		vt_diag("%s", trace[i % NR_TRACE]);
+	vt_diag("again: random %llu %llu", seed, op + 1);
+}
+
+#define CHECK(x, fmt, ...) do {				\
+	if (!(x)) {					\
+		show_trace();				\
+		FAIL("%s: " fmt, #x, ##__VA_ARGS__);	\
+	}						\
+} while (0)
+
+/* ---- The model ---- */
+
+static u64 page_iova(u32 i)
+{
+	struct window *w = &window[NR_WINDOWS - 1];
+
+	while (i < w->first)
+		w--;
+	return w->iova + (i - w->first) * PAGE;
+}
+
+/* The page at iova, or the first one behind it. */
+static u32 page_from(u64 iova)
+{
+	struct window *w;
+
+	for (w = window; w < window + NR_WINDOWS; w++) {
+		if (iova < w->iova)
+			return w->first;
+		if (iova - w->iova < w->size)
+			return w->first + (iova - w->iova) / PAGE;
+	}
+	return MAX_PAGES;
+}
+
+/* One behind the last page of [iova, iova + size). */
+static u32 page_to(u64 iova, u64 size)
+{
+	u64 last = iova + size - 1;
+	u32 i = page_from(last);
+
+	return i < MAX_PAGES && page_iova(i) <= last ? i + 1 : i;
+}
+
+static struct map *map_at(u64 iova)
+{
+	u32 i = page_from(iova);
+
+	if (i == MAX_PAGES || page_iova(i) != ALIGN_DOWN(iova, PAGE) || !page[i].map)
+		return NULL;
+	return &map_of[page[i].map];
+}
+
+static u8 *memory_of(const struct map *m, u64 iova)
+{
+	return m->pool->base + m->offset + (iova - m->iova);
+}
+
+static struct map *new_map(void)
+{
+	u32 nr = free_map[--nr_free_maps];
+
+	map_of[nr].at = nr_maps;
+	maps[nr_maps++] = nr;
+	return &map_of[nr];
+}
+
+static void drop_page(u32 i)
+{
+	struct map *m = &map_of[page[i].map];
+
+	page[i].map = 0;
+	live_pages--;
+	if (--m->live)
+		return;
+	maps[m->at] = maps[--nr_maps];
+	map_of[maps[m->at]].at = m->at;
+	free_map[nr_free_maps++] = m - map_of;
+}
+
+/* Does either end of [iova, iova + size) cut what must stay whole? */
+static bool cuts(u64 iova, u64 size)
+{
+	struct map *m = map_at(iova);
+	u64 end = iova + size;
+
+	if (m && (m->granule ? iova % m->granule : iova != m->iova))
+		return true;
+	m = map_at(end - 1);
+	return m && (m->granule ? end % m->granule : end != m->iova + m->size);
+}
+
+static u64 drop_range(u64 iova, u64 size)
+{
+	u32 i, end = page_to(iova, size);
+	u64 n = 0;
+
+	for (i = page_from(iova); i < end; i++) {
+		if (!page[i].map)
+			continue;
+		drop_page(i);
+		n++;
+	}
+	return n * PAGE;
+}
+
+/* ---- The choices ---- */
+
+static struct window *any_window(void)
+{
+	return percent(80) ? window : &window[1 + below(NR_WINDOWS - 1)];
+}
+
+static struct map *any_map(void)
+{
+	return nr_maps ? &map_of[maps[below(nr_maps)]] : NULL;
+}
+
+/* A page of a mapping that is still there. */
+static u64 any_live(const struct map *m)
+{
+	u32 first = page_from(m->iova), n = m->size / PAGE, i, at = below(n);
+
+	for (i = 0; i < n; i++, at++)
+		if (page[first + at % n].map == m - map_of)
+			return page_iova(first + at % n);
+	CHECK(0, "the model has a mapping with nothing live");
+	return 0;
+}
+
+static u64 any_granule(void)
+{
+	switch (below(20)) {
+	case 0 ... 5:
+		return 0;
+	case 6 ... 9:
+		return SZ_4K;
+	case 10 ... 13:
+		return SZ_4K << below(5);
+	case 14 ... 15:
+		return SZ_4K << below(9);
+	case 16 ... 18:
+		return SZ_2M;
+	default:
+		return SZ_2M << below(3);
+	}
+}
+
+static u64 few(unsigned int max_log)
+{
+	return 1 + below(1ull << below(max_log + 1));
+}
+
+/* A range that means pieces of one mapping, or whatever. */
+static void any_range(u64 *iova, u64 *size)
+{
+	struct map *m = any_map();
+	struct window *w;
+
+	if (m && percent(75)) {
+		u64 unit = m->granule ? m->granule : m->size;
+
+		*iova = m->granule ? ALIGN_DOWN(any_live(m), unit) : m->iova;
+		*size = unit * few(3);
+		if (*size > m->iova + m->size - *iova)
+			*size = m->iova + m->size - *iova;
+		return;
+	}
+	w = any_window();
+	*iova = w->iova + below(w->size / PAGE) * PAGE;
+	if (percent(50))
+		*iova = ALIGN_DOWN(*iova, SZ_64K);
+	*size = few(11) * PAGE;
+	if (percent(50))
+		*size = ALIGN_UP(*size, SZ_64K);
+	if (*size > w->iova + w->size - *iova)
+		*size = w->iova + w->size - *iova;
+	/* From one window into another, over the void between them. */
+	if (w > window && w < window + NR_WINDOWS - 1 && percent(30))
+		*size = w[1].iova + below(w[1].size / PAGE) * PAGE + PAGE - *iova;
+}
+
+/* ---- The operations ---- */
+
+static void bad_map(u64 iova, u8 *vaddr, u64 size, u64 granule)
+{
+	u32 flags = VT_RW | VFIO_DMA_MAP_FLAG_GRANULE;
+	u32 argsz = sizeof(struct vfio_iommu_type1_dma_map);
+	u64 va = (uintptr_t)vaddr;
+	int ret;
+
+	if (granule < SZ_8K)
+		granule = SZ_8K;
+	iova = ALIGN_DOWN(iova, granule);
+	size = granule;
+	switch (below(9)) {
+	case 0:
+		granule = 3 * PAGE;
+		size = 6 * PAGE;
+		break;
+	case 1:
+		granule = PAGE / 2;
+		break;
+	case 2:
+		granule = 0;
+		break;
+	case 3:
+		iova += PAGE;
+		break;
+	case 4:
+		size += PAGE;
+		break;
+	case 5:
+		size = 0;
+		break;
+	case 6:
+		flags |= 1u << 31;
+		break;
+	case 7:
+		argsz -= 8;
+		break;
+	case 8:
+		va += 512;
+		break;
+	}
+	note("bad map %#llx + %#llx granule %#llx flags %#x argsz %u", iova, size, granule,
+	     flags, argsz);
+	ret = vt_map_raw(&c, argsz, flags, iova, va, size, granule);
+	CHECK(ret == -EINVAL || ret == -EEXIST ||
+	      (ret == -EOVERFLOW && size && iova + size - 1 < iova), "%d", ret);
+}
+
+static void op_map(void)
+{
+	static const u32 prot[] = { VT_RW, VT_RW, VT_RO, VT_WO };
+	u64 granule = any_granule(), unit = granule ? granule : PAGE, iova, size, offset;
+	struct pool *p = &pool[below(nr_pools)];
+	u32 flags = prot[below(4)], i, end;
+	struct window *w = any_window();
+	struct map *m;
+	int ret, tries;
+
+	size = granule ? unit * few(5) : unit * few(10);
+	if (size > POOL_SIZE)
+		size = ALIGN_DOWN(POOL_SIZE, unit);
+	if (size > w->size)
+		size = unit;
+	if (size > w->size)
+		return;
+	for (tries = 0; tries < 4; tries++) {
+		iova = ALIGN_UP(w->iova + below((w->size - size) / PAGE + 1) * PAGE, unit);
+		if (iova + size - w->iova > w->size)
+			iova = ALIGN_DOWN(w->iova + w->size - size, unit);
+		if (!map_at(iova))
+			break;
+	}
+	if (iova < w->iova)
+		return;
+	offset = below((POOL_SIZE - size) / PAGE + 1) * PAGE;
+	/* Superpages need the memory to lie as the IOVA does. */
+	if (percent(60)) {
+		offset = ALIGN_DOWN(offset, SZ_2M) + iova % SZ_2M;
+		if (offset + size > POOL_SIZE)
+			offset = iova % SZ_2M;
+		if (offset + size > POOL_SIZE)
+			offset = POOL_SIZE - size;
+	}
+	if (percent(3)) {
+		bad_map(iova, p->base, size, granule);
+		return;
+	}
+
+	note("map %#llx + %#llx granule %#llx flags %#x %s + %#llx", iova, size, granule, flags,
+	     vt_mem_name(p->kind), offset);
+	ret = vt_map(&c, iova, p->base + offset, size, flags, granule);
+	end = page_to(iova, size);
+	for (i = page_from(iova); i < end; i++)
+		if (page[i].map)
+			break;
+	if (i < end) {
+		CHECK(ret == -EEXIST, "%d", ret);
+		return;
+	}
+	CHECK(ret == 0, "%d", ret);
+
+	m = new_map();
+	m->iova = iova;
+	m->size = size;
+	m->granule = granule;
+	m->flags = flags;
+	m->live = size / PAGE;
+	m->pool = p;
+	m->offset = offset;
+	m->invalid = false;
+	for (i = page_from(iova); i < end; i++) {
+		page[i].map = m - map_of;
+		page[i].last = memory_of(m, page_iova(i));
+	}
+	live_pages += m->live;
+}
+
+static void unmap_range(u64 iova, u64 size)
+{
+	u64 unmapped = 0, want;
+	int ret;
+
+	note("unmap %#llx + %#llx", iova, size);
+	ret = vt_unmap(&c, iova, size, &unmapped);
+	if (cuts(iova, size)) {
+		CHECK(ret == -EINVAL, "%d", ret);
+		return;
+	}
+	CHECK(ret == 0, "%d", ret);
+	want = drop_range(iova, size);
+	CHECK(unmapped == want, "%#llx, not %#llx", unmapped, want);
+}
+
+static void op_unmap(void)
+{
+	u64 iova, size;
+	int ret;
+
+	any_range(&iova, &size);
+	if (!percent(2)) {
+		unmap_range(iova, size);
+		return;
+	}
+	if (percent(50))
+		iova += 512;
+	else
+		size -= percent(50) ? 512 : size;
+	note("bad unmap %#llx + %#llx", iova, size);
+	ret = vt_unmap(&c, iova, size, NULL);
+	CHECK(ret == -EINVAL, "%d", ret);
+}
+
+static void op_unmap_all(void)
+{
+	u64 unmapped = 0, want;
+
+	note("unmap all");
+	ASSERT_OK(vt_unmap_all(&c, &unmapped));
+	want = drop_range(0, ~0ull) + PAGE;
+	CHECK(unmapped == want, "%#llx, not %#llx", unmapped, want);
+	ASSERT_OK(vt_map(&c, edu->bounce_iova, edu->bounce, PAGE, VT_RW, 0));
+}
+
+/* vaddr of whole mappings only: no live page of theirs may be outside. */
+static void op_invalidate(void)
+{
+	u64 iova, size, unmapped = 0, whole = 0, live = 0;
+	u32 i, first, end, n;
+	bool ok = true;
+	struct map *m;
+	int ret;
+
+	m = any_map();
+	if (m && percent(60)) {
+		iova = m->iova;
+		size = m->size;
+	} else {
+		any_range(&iova, &size);
+	}
+	note("invalidate %#llx + %#llx", iova, size);
+	ret = vt_unmap_vaddr(&c, iova, size, &unmapped);
+
+	first = page_from(iova);
+	end = page_to(iova, size);
+	for (i = first; i < end && ok; i += n) {
+		u32 j, seen = 0;
+
+		n = 1;
+		if (!page[i].map)
+			continue;
+		m = &map_of[page[i].map];
+		/* Once a mapping, at its first page in the range. */
+		for (j = i; j < end && page_iova(j) - m->iova < m->size; j++)
+			seen += page[j].map == page[i].map;
+		for (j = i; j > first && page_iova(j - 1) >= m->iova; j--)
+			if (page[j - 1].map == page[i].map)
+				break;
+		if (j > first && page_iova(j - 1) >= m->iova)
+			continue;
+		if (seen != m->live || m->invalid)
+			ok = false;
+		whole += m->size;
+		live += m->live * PAGE;
+	}
+	if (!ok) {
+		CHECK(ret == -EINVAL, "%d", ret);
+		return;
+	}
+	CHECK(ret == 0, "%d", ret);
+	CHECK(unmapped == whole || unmapped == live, "%#llx, not %#llx or %#llx", unmapped,
+	      live, whole);
+	for (i = first; i < end; i++)
+		if (page[i].map)
+			map_of[page[i].map].invalid = true;
+}
+
+static void op_update(void)
+{
+	struct map *m = any_map();
+	u64 off;
+	u8 *vaddr;
+	u32 i;
+	int ret;
+
+	if (!m)
+		return;
+	/* One that is invalid, if there is one near. */
+	for (i = m->at; i < nr_maps && i < m->at + 64 && !m->invalid; i++)
+		m = &map_of[maps[i]];
+	vaddr = (m->pool->alias && percent(50) ? m->pool->alias : m->pool->base) + m->offset;
+	if (percent(20)) {
+		off = percent(50) ? PAGE : -PAGE;
+		note("bad update of %#llx + %#llx, size by %lld", m->iova, m->size, (long long)off);
+		ret = vt_map_vaddr(&c, m->iova, vaddr, m->size + off);
+		CHECK(ret == -EINVAL || ret == -ENOENT ||
+		      (ret == -EOVERFLOW && m->iova + (m->size + off) - 1 < m->iova),
+		      "%d", ret);
+		return;
+	}
+	note("update %#llx + %#llx", m->iova, m->size);
+	ret = vt_map_vaddr(&c, m->iova, vaddr, m->size);
+	if (m->invalid) {
+		CHECK(ret == 0, "%d", ret);
+		m->invalid = false;
+	} else {
+		CHECK(ret == -EINVAL, "%d", ret);
+	}
+}
+
+static void op_dirty(void)
+{
+	static u64 bitmap[MAIN_SIZE / PAGE / 64];
+	u64 iova, size, unmapped = 0, want;
+	bool unmap = percent(30);
+	u32 i, first, n;
+	int ret;
+
+	if (percent(2)) {
+		note("dirty tracking %s", tracking ? "off" : "on");
+		ret = tracking ? vt_dirty_stop(&c) : vt_dirty_start(&c);
+		CHECK(ret == 0, "%d", ret);
+		tracking = !tracking;
+		return;
+	}
+	do
+		any_range(&iova, &size);
+	while (size > MAIN_SIZE);
+	note("%s bits of %#llx + %#llx", unmap ? "unmap and get" : "get", iova, size);
+	memset(bitmap, 0, VT_BITMAP_BYTES(size));
+	if (unmap)
+		ret = vt_unmap_dirty(&c, iova, size, bitmap, VT_BITMAP_BYTES(size), &unmapped);
+	else
+		ret = vt_dirty_get(&c, iova, size, bitmap, VT_BITMAP_BYTES(size));
+	if (!tracking || cuts(iova, size)) {
+		CHECK(ret == -EINVAL, "%d", ret);
+		return;
+	}
+	CHECK(ret == 0, "%d", ret);
+	/* The device does not tell what it writes: all that is mapped is dirty. */
+	first = page_from(iova);
+	n = size / PAGE;
+	for (i = 0; i < n; i++)
+		CHECK(vt_bit(bitmap, i) == !!page[first + i].map, "page %#llx",
+		      iova + i * PAGE);
+	if (unmap) {
+		want = drop_range(iova, size);
+		CHECK(unmapped == want, "%#llx, not %#llx", unmapped, want);
+	}
+}
+
+/* Writes to a hole: the memory that was there last stays as it is. */
+static void dma_to_hole(u32 i)
+{
+	u64 buf[8];
+
+	note("DMA to hole %#llx", page_iova(i));
+	memset(page[i].last, op, sizeof(buf));
+	memset(buf, ~op, sizeof(buf));
+	vt_dma_write(edu, page_iova(i), buf, sizeof(buf));
+	memset(buf, op, sizeof(buf));
+	CHECK(!memcmp(buf, page[i].last, sizeof(buf)), "the page that was there was written");
+}
+
+static void dma_to_map(const struct map *m, u64 iova)
+{
+	u8 *at = memory_of(m, iova);
+	u64 buf[8];
+
+	if (m->flags & VT_RO) {
+		note("DMA from %#llx", iova);
+		vt_dma_read(edu, iova, buf, sizeof(buf));
+		CHECK(!memcmp(buf, at, sizeof(buf)), "read something else");
+	}
+	if (m->flags & VT_WO) {
+		note("DMA to %#llx", iova);
+		vt_fill(buf, sizeof(buf), op);
+		vt_dma_write(edu, iova, buf, sizeof(buf));
+		CHECK(!memcmp(buf, at, sizeof(buf)), "wrote somewhere else");
+	}
+}
+
+static void op_dma(void)
+{
+	struct map *m = any_map();
+	u32 i = below(MAX_PAGES);
+
+	if (m && percent(75))
+		i = page_from(any_live(m));
+	if (page_iova(i) > DMA_LAST || !page[i].last)
+		return;
+	if (page[i].map) {
+		m = &map_of[page[i].map];
+		dma_to_map(m, page_iova(i) + below(PAGE / 64) * 64);
+		if (percent(50))
+			return;
+		/* The IOTLB has it now: does it forget it? */
+		if (m->granule)
+			unmap_range(ALIGN_DOWN(page_iova(i), m->granule), m->granule);
+		else
+			unmap_range(m->iova, m->size);
+	}
+	dma_to_hole(i);
+}
+
+/* ---- The checks ---- */
+
+static u64 locked_now(void)
+{
+	static char buf[4096];
+	static int fd = -1;
+	ssize_t n;
+	char *at;
+
+	if (fd < 0)
+		fd = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
+	n = pread(fd, buf, sizeof(buf) - 1, 0);
+	ASSERT_GT(n, 0);
+	buf[n] = 0;
+	at = strstr(buf, "VmLck:");
+	ASSERT_TRUE(at);
+	return strtoull(at + 6, NULL, 10) * 1024;
+}
+
+static void check_counts(void)
+{
+	u64 locked = locked_now(), want = (live_pages + 1) * PAGE;
+	u32 avail = vt_dma_avail(&c);
+
+	CHECK(locked == want, "%#llx, not %#llx", locked, want);
+	CHECK(avail == limit - nr_maps, "%u, not %llu", avail, limit - nr_maps);
+}
+
+static void read_phys(struct pool *p)
+{
+	static int fd = -1;
+	u32 i;
+
+	if (fd < 0)
+		fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	ASSERT_EQ(pread(fd, p->phys, sizeof(p->phys), (uintptr_t)p->base / PAGE * 8),
+		  (ssize_t)sizeof(p->phys));
+	for (i = 0; i < POOL_PAGES; i++)
+		p->phys[i] = (p->phys[i] & ((1ull << 55) - 1)) * PAGE;
+}
+
+static u64 phys_of(const struct map *m, u64 iova)
+{
+	return m->pool->phys[(m->offset + (iova - m->iova)) / PAGE];
+}
+
+/* Must these 2 MiB be one page of the IOMMU? */
+static bool is_super(u64 iova, const struct map *m)
+{
+	u64 phys = phys_of(m, iova), i;
+
+	if (phys % SZ_2M || (m->granule && m->granule < SZ_2M))
+		return false;
+	for (i = 0; i < SZ_2M; i += PAGE)
+		if (map_at(iova + i) != m || phys_of(m, iova + i) != phys + i)
+			return false;
+	return true;
+}
+
+/* Page by page: what the IOMMU translates is what the model says, and no more. */
+static void check_tables(void)
+{
+	struct vt_tables t;
+	u64 at, seen = 0;
+	unsigned int i;
+	size_t e;
+
+	for (i = 0; i < nr_pools; i++)
+		read_phys(&pool[i]);
+	vt_tables_read(edu, &t);
+	for (e = 0; e < t.nr; e++) {
+		struct vt_pte *pte = &t.pte[e];
+		struct map *m = map_at(pte->iova);
+
+		/* The unmanaged rest: the bounce page. */
+		if (!m && pte->iova == edu->bounce_iova)
+			continue;
+		CHECK(m, "%#llx + %#llx is in the tables", pte->iova, pte->size);
+		CHECK(!m->granule || pte->size <= m->granule, "%#llx: page of %#llx", pte->iova,
+		      pte->size);
+		CHECK(pte->read == !!(m->flags & VT_RO) && pte->write == !!(m->flags & VT_WO),
+		      "%#llx: read %d write %d", pte->iova, pte->read, pte->write);
+		CHECK(pte->size >= SZ_2M || pte->iova % SZ_2M || !is_super(pte->iova, m),
+		      "%#llx is not one large page", pte->iova);
+		for (at = 0; at < pte->size; at += PAGE) {
+			CHECK(map_at(pte->iova + at) == m, "%#llx + %#llx reaches too far",
+			      pte->iova, pte->size);
+			CHECK(phys_of(m, pte->iova + at) == pte->phys + at, "%#llx",
+			      pte->iova + at);
+		}
+		seen += pte->size / PAGE;
+	}
+	CHECK(seen == live_pages, "%llu, not %llu", seen, live_pages);
+	vt_tables_free(&t);
+}
+
+/* ---- The run ---- */
+
+static u8 *map_memfd(int fd, u64 size)
+{
+	u8 *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, 0);
+
+	ASSERT_TRUE(p != MAP_FAILED);
+	return p;
+}
+
+static void make_pools(void)
+{
+	static const enum vt_mem kind[] = { VT_MEM_4K, VT_MEM_THP, VT_MEM_HUGE_2M };
+	char why[160];
+	size_t i;
+	int fd;
+
+	for (i = 0; i < ARRAY_SIZE(kind); i++) {
+		if (!vt_mem_has(kind[i], POOL_SIZE, why, sizeof(why))) {
+			vt_diag("without %s: %s", vt_mem_name(kind[i]), why);
+			continue;
+		}
+		pool[nr_pools].kind = kind[i];
+		pool[nr_pools++].base = vt_alloc(kind[i], POOL_SIZE);
+	}
+	fd = memfd_create("random", MFD_CLOEXEC);
+	ASSERT_GE(fd, 0);
+	ASSERT_OK(ftruncate(fd, POOL_SIZE));
+	pool[nr_pools].kind = VT_MEM_4K;
+	pool[nr_pools].base = map_memfd(fd, POOL_SIZE);
+	pool[nr_pools++].alias = map_memfd(fd, POOL_SIZE);
+}
+
+static void make_windows(void)
+{
+	u64 last = vt_last_iova(&c);
+	u32 first = 0;
+	int i;
+
+	/* In order of iova. The first one is where most happens. */
+	window[0].iova = 4 * SZ_4M;
+	window[0].size = MAIN_SIZE;
+	window[1].iova = SZ_1G - SZ_1M;
+	window[2].iova = ALIGN_DOWN(last / 4, SZ_1G) - SZ_1M;
+	window[3].iova = ALIGN_DOWN(last / 2, SZ_1G);
+	window[4].iova = last + 1 - FAR_SIZE;
+	for (i = 0; i < NR_WINDOWS; i++) {
+		if (i)
+			window[i].size = FAR_SIZE;
+		window[i].first = first;
+		first += window[i].size / PAGE;
+	}
+	ASSERT_EQ(first, MAX_PAGES);
+}
+
+static void run(void)
+{
+	static const struct {
+		const char *name;
+		void (*fn)(void);
+		unsigned int weight;	/* of 10000 */
+	} ops[] = {
+		{ "map", op_map, 5200 },
+		{ "unmap", op_unmap, 3400 },
+		{ "dirty", op_dirty, 600 },
+		{ "invalidate", op_invalidate, 340 },
+		{ "update", op_update, 457 },
+		{ "unmap all", op_unmap_all, 3 },
+	};
+	u64 dma_every, tables_every, start = vt_now();
+	bool tables;
+	u32 i;
+
+	alarm(0);
+	vt_open_v2(&c);
+	vt_need_granule(&c);
+	limit = vt_dma_avail(&c) - 1;
+	edu = &c.dev[0];
+	vt_edu_enable(edu);
+	tables = vt_tables_known(edu);
+	make_pools();
+	make_windows();
+	for (i = MAX_PAGES; i; i--)
+		free_map[nr_free_maps++] = i;
+	dma_every = nr_ops / MAX_DMAS + 1;
+	tables_every = nr_ops / 200 + 500;
+
+	for (op = 0; op < nr_ops; op++) {
+		int w = below(10000);
+
+		for (i = 0; i < ARRAY_SIZE(ops) - 1 && w >= (int)ops[i].weight; i++)
+			w -= ops[i].weight;
+		counts[i]++;
+		ops[i].fn();
+		check_counts();
+		if (tables && op % tables_every == tables_every - 1)
+			check_tables();
+		if (op % dma_every == dma_every - 1)
+			op_dma();
+	}
+	op--;
+	if (tables)
+		check_tables();
+	op_unmap_all();
+	check_counts();
+	for (i = 0; i < ARRAY_SIZE(ops); i++)
+		vt_diag("%llu times %s", counts[i], ops[i].name);
+	vt_diag("%llu operations in %llu s%s", nr_ops, (vt_now() - start) / 1000000000,
+		tables ? "" : "; no page tables to compare");
+	vt_close(&c);
+	EXPECT_EQ(vt_locked(), 0);
+}
+
+int main(int argc, char **argv)
+{
+	static const struct vtest test = VTEST(run);
+
+	seed = argc > 1 ? strtoull(argv[1], NULL, 0) : 0;
+	nr_ops = argc > 2 ? strtoull(argv[2], NULL, 0) : 20000;
+	if (!seed)
+		seed = time(NULL);
+	rng = seed;
+	printf("# random %llu %llu\n", seed, nr_ops);
+	return vtest_main(1, argv, &test, 1);
+}

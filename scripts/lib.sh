@@ -1,0 +1,109 @@
+# shellcheck shell=bash
+# Usage: . scripts/lib.sh
+# Shared shell functions and the paths everything agrees on.
+
+top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+export BASE=${BASE:-7.2}
+BUILD=${BUILD:-$top/build}
+case $BUILD in /*) ;; *) BUILD=$top/$BUILD ;; esac
+export BUILD
+
+say() { printf '%s\n' "$*" >&2; }
+die() { printf '%s: %s\n' "${0##*/}" "$*" >&2; exit 1; }
+
+[ -f "$top/bases/$BASE" ] ||
+	die "no base '$BASE': BASE= is one of: $(cd "$top/bases" && echo *)"
+# shellcheck source=bases/7.2
+. "$top/bases/$BASE"
+
+# shellcheck disable=SC2034
+{
+	out=$BUILD/$BASE	# all that is built for this base
+	src=$out/linux		# the kernel git tree, series applied
+	log=$out/log
+	dl=$BUILD/dl		# downloads, kept by make clean
+	jobs=${JOBS:-$(nproc)}
+}
+export TMPDIR=$out/tmp
+mkdir -p "$log" "$dl" "$TMPDIR" || die "cannot write in $BUILD; give another place with BUILD="
+
+# Git as it is for everyone, whatever the user's own settings say.
+git() {
+	GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_SYSTEM=/dev/null GIT_TERMINAL_PROMPT=0 \
+	GIT_COMMITTER_NAME='The committer' GIT_COMMITTER_EMAIL=committer@localhost \
+		command git -c core.preloadIndex=true -c gc.auto=0 -c core.fsync=none \
+		-c core.looseCompression=0 -c advice.detachedHead=false "$@"
+}
+
+# One run at a time works on a base. Scripts called by one that holds the
+# lock inherit it.
+lock() {
+	[ "${LOCK_HELD:-}" = "$out" ] && return
+	exec 9>"$out/.lock"
+	if ! flock -n 9; then
+		say "another run is working in $out; waiting for it to end"
+		flock 9
+	fi
+	export LOCK_HELD=$out
+}
+
+unlock() {
+	exec 9>&-
+	unset LOCK_HELD
+}
+
+# need_space GIGABYTES: fail early rather than in the middle.
+need_space() {
+	local free
+	free=$(($(df -Pk "$BUILD" | awk 'NR == 2 { print $4 }') / 1048576))
+	[ "$free" -ge "$1" ] ||
+		die "$BUILD has $free GB free and $1 GB are needed; make room or give another place with BUILD="
+}
+
+# Names a set of inputs: hash of all arguments' contents (files) or text.
+fingerprint() {
+	local a
+	for a; do
+		if [ -f "$a" ]; then cat -- "$a"; else printf '%s\n' "$a"; fi
+	done | sha256sum | cut -d' ' -f1
+}
+
+series_patches() { sed -e 's/[[:space:]]*#.*//' -e '/^$/d' "$top/$series"; }
+
+series_fingerprint() {
+	local p
+	while read -r p; do
+		[ -f "$top/$patches/$p" ] || die "$series names $p, which is not in $patches/"
+		echo "$p"
+		cat "$top/$patches/$p"
+	done < <(series_patches) | sha256sum | cut -d' ' -f1
+}
+
+tree_dirty() { [ -n "$(git -C "$src" status --porcelain --untracked-files=no)" ]; }
+
+# run_logged LABEL EXPECTED LOGFILE COMMAND...: runs a long command with its
+# output in a log, tells how far it is, and why it failed. EXPECTED: how many
+# lines of kbuild output to expect, 0 if unknown.
+run_logged() {
+	local label=$1 expected=$2 file=$3 pid start now last=0 step=30 n of='' rc=0
+	shift 3
+	[ -t 2 ] && step=10
+	[ "$expected" -gt 0 ] && of=" of ~$expected"
+	"$@" </dev/null >"$file" 2>&1 &
+	pid=$!
+	trap 'kill '$pid' 2>/dev/null; wait '$pid'; exit 130' INT TERM HUP
+	start=$SECONDS
+	while kill -0 $pid 2>/dev/null; do
+		sleep 0.5
+		now=$((SECONDS - start))
+		[ $((now - last)) -ge $step ] || continue
+		last=$now
+		n=$(grep -c '^  [A-Z]' "$file" || true)
+		say "$label: $n$of steps, $((now / 60))m$((now % 60))s"
+	done
+	wait $pid || rc=$?
+	trap - INT TERM HUP
+	[ $rc -eq 0 ] && return
+	grep -E 'error|Error|\*\*\*|No space left' "$file" | tail -n 8 >&2 || tail -n 8 "$file" >&2
+	die "$label failed; the whole log: $file"
+}

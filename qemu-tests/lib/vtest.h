@@ -406,4 +406,67 @@ void vt_extents_free(struct vt_extents *x);
 /* How many they are, as count-only calls tell. */
 u64 vt_extents_count(struct vt_container *c, u64 iova, u64 size);
 
+/* ---- Super-containers: super.c ---- */
+
+#define VT_SUPER_RW	(VFIO_SUPER_MEMORY_READ | VFIO_SUPER_MEMORY_WRITE)
+
+/* All return 0 or -errno; vt_super_create() a file descriptor. */
+int vt_super_create(struct vt_container *c);
+int vt_super_attach(struct vt_container *c, int super);
+int vt_super_detach(struct vt_container *c);
+int vt_super_register(int super, const void *p, u64 size, u32 flags);
+int vt_super_unregister(int super, const void *p, u64 size);
+int vt_super_info(int super, struct vfio_super_info *info);
+/* As vt_map(), of memory that is registered. */
+int vt_map_super(struct vt_container *c, u64 iova, const void *p, u64 size, u32 flags,
+		 u64 granule);
+/* End the test as skipped where the kernel does not know them. */
+void vt_need_super(struct vt_container *c);
+/* A new one, with this container attached to it. */
+int vt_super_new(struct vt_container *c);
+/* What /proc tells of a process's super-container. */
+void vt_super_fdinfo(pid_t pid, int super, struct vfio_super_info *info);
+
+/* GET_INFO and this process's fdinfo both say so; else the test ends. */
+#define ASSERT_SUPER(super, registered, locked, regions, containers)		\
+	vt_super_check(__FILE__, __LINE__, super, registered, locked, regions, containers)
+void vt_super_check(const char *file, int line, int super, u64 registered, u64 locked,
+		    u32 regions, u32 containers);
+
+/* Everything that a call on a super-container which fails must leave alone. */
+struct vt_super_state {
+	struct vfio_super_info info;
+	u64 locked, pinned;
+};
+
+void vt_super_state(int super, struct vt_super_state *s);
+void vt_super_state_same(int super, const struct vt_super_state *s, const char *after);
+
+#define ASSERT_SUPER_REFUSED(super, call, err) do {				\
+	struct vt_super_state was_;						\
+										\
+	vt_super_state(super, &was_);						\
+	ASSERT_EQ(call, -(err));						\
+	vt_super_state_same(super, &was_, #call);				\
+} while (0)
+
+/* What a super-container gives back follows its last user shortly. */
+#define ASSERT_LOCKED_SOON(pid, want)	vt_wait_locked(__FILE__, __LINE__, pid, want)
+void vt_wait_locked(const char *file, int line, pid_t pid, u64 want);
+#define ASSERT_PINNED_SOON(want)	vt_wait_pinned(__FILE__, __LINE__, want)
+void vt_wait_pinned(const char *file, int line, u64 want);
+
+/*
+ * fork(), with a socket between the two: to pass descriptors, and to tell a number
+ * and to hear one, which is how they wait for each other.
+ */
+pid_t vt_fork_peer(int *sock);
+void vt_send_fd(int sock, int fd);
+int vt_recv_fd(int sock);
+void vt_tell(int sock, u64 value);
+u64 vt_hear(int sock);
+/* The child leaves by itself, and well; it does not. */
+void vt_wait_exit(pid_t pid);
+void vt_kill(pid_t pid);
+
 #endif

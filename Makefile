@@ -20,6 +20,8 @@ boot:
 	@scripts/boot $(KERNEL_VARIANT) $(MACHINE)
 test:
 	@scripts/test $(KERNEL_VARIANT) $(MACHINE) $(TEST)
+bisect:
+	@scripts/bisect $(or $(FROM),1) $(TO)
 where:
 	@scripts/where
 clean:
@@ -27,4 +29,4 @@ clean:
 distclean:
 	@scripts/clean all
 
-.PHONY: help demo check kernel apply refresh boot test where clean distclean
+.PHONY: help demo check kernel apply refresh boot test bisect where clean distclean

@@ -7,6 +7,10 @@ export BASE=${BASE:-7.2}
 BUILD=${BUILD:-$top/build}
 case $BUILD in /*) ;; *) BUILD=$top/$BUILD ;; esac
 export BUILD
+case $BUILD in *[[:space:]:]*)
+	printf 'BUILD=%s: the kernel is not built in a path with blanks or colons\n' "$BUILD" >&2
+	exit 1 ;;
+esac
 
 say() { printf '%s\n' "$*" >&2; }
 die() { printf '%s: %s\n' "${0##*/}" "$*" >&2; exit 1; }

@@ -64,6 +64,13 @@ need_space() {
 		die "$BUILD has $free GB free and $1 GB are needed; make room or give another place with BUILD="
 }
 
+# What failed may have failed for this; on a full disk its log cannot say so.
+say_full() {
+	local free
+	free=$(df -Pm "$BUILD" | awk 'NR == 2 { print $4 }')
+	[ "${free:-500}" -ge 500 ] || say "$BUILD has only $free MB free"
+}
+
 # Names a set of inputs: hash of all arguments' contents (files) or text.
 fingerprint() {
 	local a
@@ -108,6 +115,7 @@ run_logged() {
 	wait $pid || rc=$?
 	trap - INT TERM HUP
 	[ $rc -eq 0 ] && return
+	say_full
 	grep -E 'error|Error|\*\*\*|No space left' "$file" | tail -n 8 >&2 || tail -n 8 "$file" >&2
 	die "$label failed; the whole log: $file"
 }

@@ -198,6 +198,14 @@ void vt_info(struct vt_container *c, struct vt_info *info)
 	}
 }
 
+bool vt_any_pgsize(struct vt_container *c)
+{
+	struct vt_info info;
+
+	vt_info(c, &info);
+	return info.pgsizes & SZ_8K;
+}
+
 u32 vt_dma_avail(struct vt_container *c)
 {
 	struct vt_info info;

@@ -1,31 +1,35 @@
 // SPDX-License-Identifier: GPL-2.0
-/* The page tables that the IOMMU walks, as its driver's debugfs shows them. */
+/*
+ * The page tables that the IOMMU walks: as the driver's debugfs shows them on
+ * Intel; on AMD, where debugfs shows no more than the device table's entry, read
+ * from physical memory, from that entry on.
+ */
+#define _FILE_OFFSET_BITS 64
+#include <fcntl.h>
 #include <limits.h>
 
 #include "vtest.h"
+
+static void add_pte(struct vt_tables *t, const struct vt_pte *pte)
+{
+	/* Room doubles, whenever nr comes to a power of two. */
+	if (!t->nr || (t->nr >= 1024 && !(t->nr & (t->nr - 1)))) {
+		t->pte = realloc(t->pte, (t->nr ? 2 * t->nr : 1024) * sizeof(*t->pte));
+		ASSERT_TRUE(t->pte);
+	}
+	t->pte[t->nr++] = *pte;
+}
+
+/* ---- Intel ---- */
 
 #define PTE_READ	1ull
 #define PTE_WRITE	2ull
 #define PTE_ADDR	0x000ffffffffff000ull
 
-static void tables_path(struct vt_dev *dev, char *path, size_t len)
+static void intel_path(struct vt_dev *dev, char *path, size_t len)
 {
 	snprintf(path, len, "/sys/kernel/debug/iommu/intel/%s/domain_translation_struct",
 		 dev->name);
-}
-
-bool vt_tables_known(struct vt_dev *dev)
-{
-	char path[PATH_MAX];
-
-	tables_path(dev, path, sizeof(path));
-	return !access(path, R_OK);
-}
-
-void vt_need_tables(struct vt_dev *dev)
-{
-	if (!vt_tables_known(dev))
-		SKIP("no page tables of %s in debugfs", dev->name);
 }
 
 /*
@@ -50,29 +54,154 @@ static bool parse_line(const char *line, struct vt_pte *pte)
 	return true;
 }
 
-void vt_tables_read(struct vt_dev *dev, struct vt_tables *t)
+static void intel_read(struct vt_dev *dev, struct vt_tables *t)
 {
 	char path[PATH_MAX], line[256];
 	struct vt_pte pte;
-	size_t room = 0;
 	FILE *f;
 
-	memset(t, 0, sizeof(*t));
-	tables_path(dev, path, sizeof(path));
+	intel_path(dev, path, sizeof(path));
 	f = fopen(path, "r");
 	if (!f)
 		FAIL("%s: %s", path, strerror(errno));
-	while (fgets(line, sizeof(line), f)) {
-		if (!parse_line(line, &pte))
-			continue;
-		if (t->nr == room) {
-			room = room ? 2 * room : 1024;
-			t->pte = realloc(t->pte, room * sizeof(*t->pte));
-			ASSERT_TRUE(t->pte);
-		}
-		t->pte[t->nr++] = pte;
-	}
+	while (fgets(line, sizeof(line), f))
+		if (parse_line(line, &pte))
+			add_pte(t, &pte);
 	fclose(f);
+}
+
+/* ---- AMD: "I/O Page Tables for Host Translations" in its IOMMU's specification ---- */
+
+#define AMD		"/sys/kernel/debug/iommu/amd"
+#define AMD_VALID	3ull			/* device table: V, TV */
+#define AMD_GV		(1ull << 55)		/* device table: guest tables */
+#define AMD_PR		1ull
+#define AMD_USED	(3ull << 5)		/* accessed, dirty */
+#define AMD_LEVEL(e)	((e) >> 9 & 7)		/* of the table that it points to */
+#define AMD_ANY_SIZE	7
+#define AMD_READ	(1ull << 61)
+#define AMD_WRITE	(1ull << 62)
+#define AMD_ENTRIES	512
+
+/* First quadword of the device's entry in the device table. */
+static bool amd_device(struct vt_dev *dev, u64 *dte)
+{
+	char buf[512], *at;
+
+	if (vt_write_file(AMD "/devid", dev->name) ||
+	    vt_read_file(AMD "/devtbl", buf, sizeof(buf)) <= 0)
+		return false;
+	at = strstr(buf, dev->name);
+	return at && sscanf(at + strlen(dev->name), " %*x %*x %*x %llx", dte) == 1 &&
+	       (*dte & AMD_VALID) == AMD_VALID && !(*dte & AMD_GV);
+}
+
+/*
+ * One table. An entry of level 0 maps as much as its place in the tables says;
+ * one of level 7 any power of two, which its address tells by the 1s at its end,
+ * and is there as often as that takes.
+ */
+static void amd_walk(int mem, u64 dir, u64 iova, struct vt_tables *t)
+{
+	u64 e[AMD_ENTRIES], size, span = SZ_4K << 9 * (AMD_LEVEL(dir) - 1);
+	struct vt_pte pte;
+	unsigned int i, k;
+
+	if (pread(mem, e, sizeof(e), dir & PTE_ADDR) != sizeof(e))
+		FAIL("/dev/mem at %#llx: %s", dir & PTE_ADDR, strerror(errno));
+	for (i = 0; i < AMD_ENTRIES; i += size / span) {
+		size = span;
+		if (!(e[i] & AMD_PR))
+			continue;
+		/* What the tables above do not permit is not. */
+		pte.read = e[i] & dir & AMD_READ;
+		pte.write = e[i] & dir & AMD_WRITE;
+		pte.iova = iova + i * span;
+		if (AMD_LEVEL(e[i]) && AMD_LEVEL(e[i]) != AMD_ANY_SIZE) {
+			if (AMD_LEVEL(e[i]) >= AMD_LEVEL(dir))
+				FAIL("%#llx: entry %#llx in a table of level %llu", pte.iova,
+				     e[i], AMD_LEVEL(dir));
+			amd_walk(mem, e[i] & (dir | ~(AMD_READ | AMD_WRITE)), pte.iova, t);
+			continue;
+		}
+		if (AMD_LEVEL(e[i]) == AMD_ANY_SIZE)
+			for (size = SZ_8K; e[i] & size / 2; size *= 2)
+				;
+		if (size < span || pte.iova % size || size / span > AMD_ENTRIES - i)
+			FAIL("%#llx: entry %#llx in a table of level %llu", pte.iova, e[i],
+			     AMD_LEVEL(dir));
+		for (k = 1; k < size / span; k++)
+			if ((e[i] ^ e[i + k]) & ~AMD_USED)
+				FAIL("%#llx: one page, but entries %#llx and %#llx", pte.iova,
+				     e[i], e[i + k]);
+		pte.size = size;
+		pte.phys = e[i] & PTE_ADDR & ~(size - 1);
+		add_pte(t, &pte);
+	}
+}
+
+static void amd_read(struct vt_dev *dev, struct vt_tables *t)
+{
+	u64 dte;
+	int mem;
+
+	if (!amd_device(dev, &dte))
+		FAIL("%s is not in " AMD "/devtbl", dev->name);
+	if (!AMD_LEVEL(dte))
+		return;
+	mem = open("/dev/mem", O_RDONLY | O_CLOEXEC);
+	if (mem < 0)
+		FAIL("/dev/mem: %s", strerror(errno));
+	amd_walk(mem, dte, 0, t);
+	close(mem);
+}
+
+/* ---- Either ---- */
+
+static bool intel_known(struct vt_dev *dev)
+{
+	char path[PATH_MAX];
+
+	intel_path(dev, path, sizeof(path));
+	return !access(path, R_OK);
+}
+
+bool vt_tables_known(struct vt_dev *dev)
+{
+	u64 dte;
+
+	return intel_known(dev) || (!access("/dev/mem", R_OK) && amd_device(dev, &dte));
+}
+
+void vt_need_tables(struct vt_dev *dev)
+{
+	if (!vt_tables_known(dev))
+		SKIP("no page tables of %s to be seen", dev->name);
+}
+
+void vt_tables_read(struct vt_dev *dev, struct vt_tables *t)
+{
+	memset(t, 0, sizeof(*t));
+	if (intel_known(dev))
+		intel_read(dev, t);
+	else
+		amd_read(dev, t);
+}
+
+u64 vt_tables_root(struct vt_dev *dev)
+{
+	char path[PATH_MAX], buf[4096], *at;
+	u64 dte;
+
+	if (!intel_known(dev)) {
+		ASSERT_TRUE(amd_device(dev, &dte));
+		return dte & PTE_ADDR;
+	}
+	intel_path(dev, path, sizeof(path));
+	ASSERT_GT(vt_read_file(path, buf, sizeof(buf)), 0);
+	at = strchr(buf, '@');
+	ASSERT_TRUE(at);
+	return strtoull(at + 1, NULL, 16);
 }
 
 void vt_tables_free(struct vt_tables *t)
@@ -110,6 +239,9 @@ u64 vt_pgsize_at(struct vt_dev *dev, u64 iova)
 	return size;
 }
 
+/* No test has memory for a larger page. */
+#define LARGEST	(4 * SZ_1G)
+
 /* Is [p, p + size) one aligned physical block? */
 static bool one_block(const u64 *phys, u64 size)
 {
@@ -137,8 +269,7 @@ void vt_tables_expect(const struct vt_tables *t, const struct vt_info *info, u64
 		      u64 size, const void *vaddr, u32 flags, u64 granule,
 		      u64 *smallest)
 {
-	static const u64 sizes[] = { SZ_1G, SZ_2M, SZ_4K };
-	u64 nr = size / SZ_4K, at, i, want, *phys;
+	u64 nr = size / SZ_4K, at, want, *phys;
 	const struct vt_pte *pte;
 
 	if (!vaddr) {
@@ -151,13 +282,12 @@ void vt_tables_expect(const struct vt_tables *t, const struct vt_info *info, u64
 	vt_phys_range(vaddr, nr, phys);
 
 	for (at = 0; at < size; at += want) {
-		want = 0;
-		for (i = 0; i < ARRAY_SIZE(sizes) && !want; i++)
-			if (info->pgsizes & sizes[i] && (!granule || sizes[i] <= granule) &&
-			    !((iova + at) % sizes[i]) && size - at >= sizes[i] &&
-			    one_block(phys + at / SZ_4K, sizes[i]))
-				want = sizes[i];
-		if (!want)
+		for (want = LARGEST; want >= SZ_4K; want /= 2)
+			if (info->pgsizes & want && (!granule || want <= granule) &&
+			    !((iova + at) % want) && size - at >= want &&
+			    one_block(phys + at / SZ_4K, want))
+				break;
+		if (want < SZ_4K)
 			FAIL("page at %p is not there", (const u8 *)vaddr + at);
 		pte = vt_tables_find(t, iova + at);
 		if (!pte)

@@ -39,6 +39,8 @@ unsigned int td_told(struct vt_dev *dev, struct vtd_event *ev, unsigned int room
 void td_arm(void);
 void td_disarm(void);
 void td_set(const char *param, long long value);
+/* For hide_pgsizes: what leaves an IOMMU that has any power of two just 4 KiB. */
+#define MORE_THAN_4K	(~0ull >> 1 & -SZ_8K)
 u64 td_get(const char *param);
 
 #endif

@@ -228,6 +228,8 @@ struct vt_info {
 };
 
 void vt_info(struct vt_container *c, struct vt_info *info);
+/* Does the IOMMU have pages of any power of two? Then small ones may make larger ones. */
+bool vt_any_pgsize(struct vt_container *c);
 u32 vt_dma_avail(struct vt_container *c);
 /* Last byte of the IOVA space. */
 u64 vt_last_iova(struct vt_container *c);
@@ -344,12 +346,14 @@ struct vt_tables {
 	size_t nr;
 };
 
-/* Can this machine show them? Intel with debugfs can. */
+/* Can this machine show them? Intel and AMD with debugfs can. */
 bool vt_tables_known(struct vt_dev *dev);
 /* End the test as skipped if not. */
 void vt_need_tables(struct vt_dev *dev);
 void vt_tables_read(struct vt_dev *dev, struct vt_tables *t);
 void vt_tables_free(struct vt_tables *t);
+/* Address of the top table, which a domain has for itself. */
+u64 vt_tables_root(struct vt_dev *dev);
 /* The entry that translates iova, or NULL. */
 const struct vt_pte *vt_tables_find(const struct vt_tables *t, u64 iova);
 /* Size of the page that translates iova, 0 if none. Reads the tables anew. */

@@ -38,7 +38,9 @@ static void one_granule(struct vt_container *c, u8 *p, u64 size, u64 granule, u6
 					 &smallest);
 		vt_tables_free(&t);
 		/* Not by luck of how small pages lie, but since these are large. */
-		if (pgsize > SZ_4K)
+		if (pgsize > SZ_4K && vt_any_pgsize(c))
+			ASSERT_GE(smallest, min_u64(granule, pgsize));
+		else if (pgsize > SZ_4K)
 			ASSERT_EQ(smallest, granule >= pgsize ? pgsize :
 					    granule >= SZ_2M ? SZ_2M : SZ_4K);
 	}

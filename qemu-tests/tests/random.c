@@ -5,6 +5,7 @@
  * OPS random calls against a model which knows for each page of IOVA whose it is.
  * The model predicts each result, locked memory and free DMA entries; now and then
  * the IOMMU's page tables are compared with it page by page, and a device does DMA.
+ * Every few calls, VFIO_IOMMU_DMA_EXTENTS has to tell what the model knows.
  * The same SEED does the same; SEED 0 takes one from the clock.
  */
 #define _GNU_SOURCE
@@ -47,6 +48,7 @@ static struct map {
 	u32 live;			/* pages */
 	struct pool *pool;
 	u64 offset;			/* of iova in the pool */
+	u8 *vaddr;			/* of iova, as last given */
 	bool invalid;			/* vaddr is */
 	u32 at;				/* in maps[] */
 } map_of[MAX_PAGES + 1];
@@ -62,6 +64,7 @@ static u64 live_pages, limit;
 static bool tracking;
 static struct vt_container c;
 static struct vt_dev *edu;
+static bool has_extents, tells_pgsize;
 static char trace[NR_TRACE][160];
 static u64 counts[16];
 
@@ -397,6 +400,7 @@ static void op_map(void)
 	m->live = size / PAGE;
 	m->pool = p;
 	m->offset = offset;
+	m->vaddr = p->base + offset;
 	m->invalid = false;
 	for (i = page_from(iova); i < end; i++) {
 		page[i].map = m - map_of;
@@ -531,6 +535,7 @@ static void op_update(void)
 	ret = vt_map_vaddr(&c, m->iova, vaddr, m->size);
 	if (m->invalid) {
 		CHECK(ret == 0, "%d", ret);
+		m->vaddr = vaddr;
 		m->invalid = false;
 	} else {
 		CHECK(ret == -EINVAL, "%d", ret);
@@ -691,6 +696,101 @@ static bool is_super(u64 iova, const struct map *m)
 	return true;
 }
 
+/* Is pgsize what the mapping allows, and the tables say if we have them? */
+static void check_pgsize(const struct vfio_dma_extent *e, const struct map *m,
+			 const struct vt_tables *t)
+{
+	u64 first = ALIGN_DOWN(e->iova, e->pgsize), end = ALIGN_UP(e->iova + e->size, e->pgsize);
+	u64 at;
+
+	/* Ends of it may be clipped, but the pages are there as a whole. */
+	CHECK(e->pgsize >= PAGE && !(e->pgsize & (e->pgsize - 1)) &&
+	      (!m->granule || e->pgsize <= m->granule) &&
+	      map_at(first) == m && map_at(end - 1) == m,
+	      "%#llx: pgsize %#llx", e->iova, e->pgsize);
+	if (!t)
+		return;
+	for (at = e->iova; at < e->iova + e->size; at = ALIGN_DOWN(at, e->pgsize) + e->pgsize)
+		CHECK(vt_tables_find(t, at)->size == e->pgsize, "%#llx: pgsize %#llx", at,
+		      e->pgsize);
+}
+
+/* The extent that begins with this page, which is live; returns the page behind it. */
+static u32 check_extent(const struct vfio_dma_extent *e, u32 i, u32 end,
+			const struct vt_tables *t)
+{
+	struct map *m = &map_of[page[i].map];
+	u32 n = e->size / PAGE, k;
+
+	CHECK(e->iova == page_iova(i), "%#llx, not %#llx", e->iova, page_iova(i));
+	CHECK(n && e->size % PAGE == 0 && n <= end - i, "%#llx + %#llx", e->iova, e->size);
+	for (k = 0; k < n; k++)
+		CHECK(page[i + k].map == page[i].map, "%#llx + %#llx", e->iova, e->size);
+	CHECK(e->vaddr == (uintptr_t)m->vaddr + (e->iova - m->iova), "%#llx: %#llx", e->iova,
+	      e->vaddr);
+	CHECK(e->flags == m->flags && e->granule == m->granule && !e->__reserved,
+	      "%#llx: flags %#x granule %#llx", e->iova, e->flags, e->granule);
+	if (tells_pgsize)
+		check_pgsize(e, m, t);
+	else
+		CHECK(!e->pgsize, "%#llx", e->pgsize);
+	return i + n;
+}
+
+static u32 next_live(u32 i, u32 end)
+{
+	while (i < end && !page[i].map)
+		i++;
+	return i;
+}
+
+/* [iova, iova + size), size 0: to the end, with so much room a call. */
+static void check_extents(u64 iova, u64 size, u32 room, const struct vt_tables *t)
+{
+	u32 i = page_from(iova), end = size ? page_to(iova, size) : MAX_PAGES, count, k;
+	u64 from = iova, left = size, at, told = 0, counted;
+	bool bounce = iova <= edu->bounce_iova && edu->bounce_iova - iova <= size - 1;
+	struct vfio_dma_extent e[64], last = {};
+	int ret;
+
+	i = next_live(i, end);
+	do {
+		at = from;
+		count = room;
+		ret = vt_extents(&c, &from, &left, e, &count);
+		CHECK(ret == 0, "%d", ret);
+		CHECK(count <= room && from + left == iova + size && (!left || from > at),
+		      "room %u: count %u, %#llx + %#llx", room, count, from, left);
+		told += count;
+		for (k = 0; k < count; k++) {
+			/* The unmanaged rest, below all windows. */
+			if (bounce) {
+				bounce = false;
+				CHECK(e[k].iova == edu->bounce_iova && e[k].size == PAGE, "%#llx",
+				      e[k].iova);
+				continue;
+			}
+			CHECK(i < end, "%#llx + %#llx is told", e[k].iova, e[k].size);
+			/* As long as it can be. */
+			CHECK(last.iova + last.size != e[k].iova || last.pgsize != e[k].pgsize ||
+			      page[i].map != page[i - 1].map, "%#llx", e[k].iova);
+			i = next_live(check_extent(&e[k], i, end, t), end);
+			last = e[k];
+		}
+	} while (left);
+	CHECK(i == end && !bounce, "%#llx is not told", bounce ? edu->bounce_iova : page_iova(i));
+	counted = vt_extents_count(&c, iova, size);
+	CHECK(counted == told, "%llu, not %llu", counted, told);
+}
+
+static void op_extents(void)
+{
+	u64 iova, size;
+
+	any_range(&iova, &size);
+	check_extents(iova, size, 1 + below(percent(50) ? 4 : 64), NULL);
+}
+
 /* Page by page: what the IOMMU translates is what the model says, and no more. */
 static void check_tables(void)
 {
@@ -725,6 +825,8 @@ static void check_tables(void)
 		seen += pte->size / PAGE;
 	}
 	CHECK(seen == live_pages, "%llu, not %llu", seen, live_pages);
+	if (has_extents)
+		check_extents(0, 0, 64, &t);
 	vt_tables_free(&t);
 }
 
@@ -797,6 +899,7 @@ static void run(void)
 		{ "update", op_update, 457 },
 		{ "unmap all", op_unmap_all, 3 },
 	};
+	const char *machine = getenv("vtest_machine");
 	u64 dma_every, tables_every, start = vt_now();
 	bool tables;
 	u32 i;
@@ -804,10 +907,13 @@ static void run(void)
 	alarm(0);
 	vt_open_v2(&c);
 	vt_need_granule(&c);
+	has_extents = vt_check_extension(&c, VFIO_DMA_EXTENTS) == 1;
 	limit = vt_dma_avail(&c) - 1;
 	edu = &c.dev[0];
 	vt_edu_enable(edu);
 	tables = vt_tables_known(edu);
+	/* virtio-iommu keeps no tables. */
+	tells_pgsize = !machine || strcmp(machine, "virtio");
 	make_pools();
 	make_windows();
 	for (i = MAX_PAGES; i; i--)
@@ -823,6 +929,10 @@ static void run(void)
 		counts[i]++;
 		ops[i].fn();
 		check_counts();
+		if (has_extents && op % 5 == 4)
+			op_extents();
+		if (has_extents && !tables && op % tables_every == tables_every - 1)
+			check_extents(0, 0, 64, NULL);
 		if (tables && op % tables_every == tables_every - 1)
 			check_tables();
 		if (op % dma_every == dma_every - 1)

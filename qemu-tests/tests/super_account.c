@@ -1,0 +1,484 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What a super-container costs: the bytes registered, once, however many containers
+ * map them; and how it all comes back, in whatever order file, containers and
+ * process go.
+ */
+#define _GNU_SOURCE
+#include "../lib/testdev.h"
+
+#define BASE	(4 * SZ_1G)
+#define RW	VT_SUPER_RW
+#define SIZE	(4 * SZ_2M)
+#define PAGES(n) ((n) * SZ_4K)
+
+#define MTTY_UUID "83b8f4f2-509f-382f-3c1e-e6bfe0fa1042"
+
+/*
+ * As many containers as the machine has devices to put into them: each edu device,
+ * then the emulated ones of the test module and a mediated tty.
+ */
+#define EMULATED 3
+
+static int max_containers(void)
+{
+	return vt_edu_count() + EMULATED + !access(VT_MTTY_TYPE, F_OK);
+}
+
+static void open_nth(struct vt_container *c, int k)
+{
+	int edus = vt_edu_count();
+
+	if (k < edus) {
+		vt_open(c, VFIO_TYPE1v2_IOMMU, k);
+		return;
+	}
+	vt_open_empty(c, VFIO_TYPE1v2_IOMMU);
+	if (k < edus + EMULATED)
+		td_add(c, k - edus);
+	else
+		vt_add_group(c, vt_mdev_create(VT_MTTY_TYPE, MTTY_UUID), MTTY_UUID);
+}
+
+static void containers(int nr, enum vt_mem kind)
+{
+	struct vt_container c[16];
+	u64 base, pinned, first = SIZE - SZ_2M - SZ_4K, second = SZ_2M;
+	int super, i;
+	u8 *p;
+
+	if (nr > max_containers())
+		SKIP("%d devices, this needs %d", max_containers(), nr);
+	open_nth(&c[0], 0);
+	super = vt_super_new(&c[0]);
+	for (i = 1; i < nr; i++) {
+		open_nth(&c[i], i);
+		ASSERT_OK(vt_super_attach(&c[i], super));
+	}
+	p = vt_alloc(kind, SIZE);
+	base = vt_locked();
+	ASSERT_EQ(base, 0);
+	pinned = vt_pinned();
+
+	/* To the page, whatever the pages of the memory are. */
+	ASSERT_OK(vt_super_register(super, p, first, RW));
+	ASSERT_SUPER(super, first, first, 1, nr);
+	ASSERT_EQ(vt_locked(), first);
+	ASSERT_OK(vt_super_register(super, p + SIZE - SZ_2M, second, VFIO_SUPER_MEMORY_READ));
+	ASSERT_SUPER(super, first + second, first + second, 2, nr);
+	ASSERT_EQ(vt_locked(), first + second);
+	ASSERT_EQ(vt_pinned(), pinned + (first + second) / SZ_4K);
+
+	for (i = 0; i < nr; i++) {
+		ASSERT_OK(vt_map_super(&c[i], BASE, p, first, VT_RW, i & 1 ? SZ_4K : 0));
+		ASSERT_OK(vt_map_super(&c[i], 2 * BASE, p + SIZE - SZ_2M, second, VT_RO, SZ_2M));
+		ASSERT_EQ(vt_locked(), first + second);
+		ASSERT_EQ(vt_pinned(), pinned + (first + second) / SZ_4K);
+	}
+	ASSERT_SUPER(super, first + second, first + second, 2, nr);
+
+	/* The same memory mapped the ordinary way is one more each time. */
+	for (i = 0; i < nr && i < vt_edu_count(); i++) {
+		ASSERT_OK(vt_map(&c[i], 3 * BASE, p, SZ_64K, VT_RW, 0));
+		ASSERT_EQ(vt_locked(), first + second + (i + 1) * SZ_64K);
+	}
+	ASSERT_SUPER(super, first + second, first + second, 2, nr);
+	for (i = 0; i < nr && i < vt_edu_count(); i++)
+		ASSERT_OK(vt_unmap(&c[i], 3 * BASE, SZ_64K, NULL));
+
+	for (i = 0; i < nr; i++) {
+		ASSERT_OK(vt_unmap(&c[i], 2 * BASE, SZ_2M, NULL));
+		if (i & 1)
+			ASSERT_OK(vt_unmap(&c[i], BASE + SZ_64K, SZ_64K, NULL));
+		ASSERT_EQ(vt_locked(), first + second);
+	}
+	ASSERT_OK(vt_super_unregister(super, p + SIZE - SZ_2M, second));
+	ASSERT_SUPER(super, first, first, 1, nr);
+	ASSERT_EQ(vt_locked(), first);
+	for (i = 0; i < nr; i++) {
+		vt_close(&c[i]);
+		ASSERT_SUPER(super, first, first, 1, nr - i - 1);
+		ASSERT_EQ(vt_locked(), first);
+	}
+	ASSERT_OK(vt_super_unregister(super, p, first));
+	ASSERT_SUPER(super, 0, 0, 0, 0);
+	ASSERT_EQ(vt_locked(), 0);
+	ASSERT_EQ(vt_pinned(), pinned);
+}
+
+static void one_container(void)
+{
+	containers(1, VT_MEM_4K);
+}
+
+static void two_containers(void)
+{
+	containers(2, VT_MEM_THP);
+}
+
+static void two_containers_hugetlb(void)
+{
+	containers(2, VT_MEM_HUGE_2M);
+}
+
+static void eight_containers(void)
+{
+	containers(8, VT_MEM_4K);
+}
+
+static void eight_containers_thp(void)
+{
+	containers(8, VT_MEM_THP);
+}
+
+/* What type1 charges for the same: as many times as there are containers. */
+static void without(void)
+{
+	struct vt_container c[2];
+	u8 *p;
+	int i;
+
+	p = vt_alloc(VT_MEM_THP, SIZE);
+	for (i = 0; i < 2; i++) {
+		open_nth(&c[i], i);
+		ASSERT_OK(vt_map(&c[i], BASE, p, SIZE, VT_RW, 0));
+	}
+	ASSERT_EQ(vt_locked(), 2 * SIZE);
+}
+
+/* ---- Teardown, in every order ---- */
+
+#define FILE_GOES	0
+#define FIRST_GOES	1
+#define SECOND_GOES	2
+
+/*
+ * Close the file and two containers, which have or have not mapped the memory, in
+ * this order. It is there, and charged, until the last of them has gone.
+ */
+static void teardown(const int *order, bool mapped, bool unmap_first)
+{
+	u64 pinned = vt_pinned();
+	struct vt_container c[2];
+	int super, i, k;
+	u8 *p;
+
+	for (i = 0; i < 2; i++)
+		open_nth(&c[i], i);
+	vt_need_super(&c[0]);
+	super = vt_super_create(&c[0]);
+	ASSERT_GE(super, 0);
+	p = vt_alloc(VT_MEM_THP, SIZE);
+	ASSERT_OK(vt_super_register(super, p, SZ_2M, RW));
+	ASSERT_OK(vt_super_register(super, p + SZ_2M, SZ_2M, RW));
+	for (i = 0; i < 2; i++) {
+		ASSERT_OK(vt_super_attach(&c[i], super));
+		if (mapped)
+			ASSERT_OK(vt_map_super(&c[i], BASE, p + i * SZ_2M, SZ_2M, VT_RW, SZ_64K));
+	}
+	/* Nobody else has the pages. */
+	vt_free(p, VT_MEM_THP, SIZE);
+	for (k = 0; k < 3; k++) {
+		ASSERT_EQ(vt_locked(), 2 * SZ_2M);
+		ASSERT_EQ(vt_pinned(), pinned + 2 * SZ_2M / SZ_4K);
+		if (order[k] == FILE_GOES) {
+			close(super);
+			super = -1;
+			continue;
+		}
+		i = order[k] - FIRST_GOES;
+		if (mapped && unmap_first)
+			ASSERT_OK(vt_unmap_all(&c[i], NULL));
+		/* Attached is enough to map, even after the last close of the file. */
+		if (!mapped) {
+			ASSERT_OK(vt_map_super(&c[i], BASE, p, SZ_2M, VT_RW, 0));
+			if (unmap_first)
+				ASSERT_OK(vt_unmap_all(&c[i], NULL));
+		}
+		if (unmap_first)
+			ASSERT_OK(vt_super_detach(&c[i]));
+		else
+			vt_close(&c[i]);
+	}
+	ASSERT_LOCKED_SOON(getpid(), 0);
+	ASSERT_PINNED_SOON(pinned);
+	for (i = 0; i < 2; i++)
+		if (c[i].fd >= 0)
+			vt_close(&c[i]);
+}
+
+static void teardown_orders(bool mapped, bool unmap_first)
+{
+	static const int order[][3] = {
+		{ 0, 1, 2 }, { 0, 2, 1 }, { 1, 0, 2 }, { 1, 2, 0 }, { 2, 0, 1 }, { 2, 1, 0 },
+	};
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(order); i++) {
+		vt_diag("order %d %d %d", order[i][0], order[i][1], order[i][2]);
+		teardown(order[i], mapped, unmap_first);
+	}
+}
+
+static void teardown_mapped(void)
+{
+	teardown_orders(true, false);
+}
+
+static void teardown_unmapped_first(void)
+{
+	teardown_orders(true, true);
+}
+
+static void teardown_attached(void)
+{
+	teardown_orders(false, false);
+}
+
+static void teardown_detached(void)
+{
+	teardown_orders(false, true);
+}
+
+/* Nothing attached: the last close is the end of it. */
+static void last_close(void)
+{
+	u64 pinned = vt_pinned();
+	struct vt_container c;
+	int super, again;
+	u8 *p;
+
+	vt_open_v2(&c);
+	vt_need_super(&c);
+	super = vt_super_create(&c);
+	ASSERT_GE(super, 0);
+	p = vt_alloc(VT_MEM_4K, SZ_1M);
+	ASSERT_OK(vt_super_register(super, p, SZ_1M, RW));
+	again = dup(super);
+	close(super);
+	ASSERT_SUPER(again, SZ_1M, SZ_1M, 1, 0);
+	ASSERT_EQ(vt_locked(), SZ_1M);
+	close(again);
+	ASSERT_LOCKED_SOON(getpid(), 0);
+	ASSERT_PINNED_SOON(pinned);
+}
+
+/* The group leaves, which ends the container; the file of it stays open. */
+static void group_leaves(void)
+{
+	u64 pinned = vt_pinned();
+	struct vt_container c;
+	int super;
+	u8 *p;
+
+	vt_open_v2(&c);
+	super = vt_super_new(&c);
+	p = vt_alloc(VT_MEM_4K, SZ_1M);
+	ASSERT_OK(vt_super_register(super, p, SZ_1M, RW));
+	ASSERT_OK(vt_map_super(&c, BASE, p, SZ_1M, VT_RW, 0));
+	vt_remove(&c.dev[0]);
+	ASSERT_SUPER(super, SZ_1M, SZ_1M, 1, 0);
+	ASSERT_OK(vt_super_unregister(super, p, SZ_1M));
+	ASSERT_EQ(vt_locked(), 0);
+
+	/* Set again, it begins unattached. */
+	vt_add_edu(&c, 0);
+	ASSERT_EQ(vt_super_detach(&c), -ENOENT);
+	ASSERT_OK(vt_super_register(super, p, SZ_1M, RW));
+	ASSERT_EQ(vt_map_super(&c, BASE, p, SZ_1M, VT_RW, 0), -EINVAL);
+	ASSERT_OK(vt_super_attach(&c, super));
+	ASSERT_OK(vt_map_super(&c, BASE, p, SZ_1M, VT_RW, 0));
+	/* The file is closed first; then the group goes, and all with it. */
+	close(super);
+	ASSERT_EQ(vt_locked(), SZ_1M);
+	vt_remove(&c.dev[0]);
+	ASSERT_LOCKED_SOON(getpid(), 0);
+	ASSERT_PINNED_SOON(pinned);
+}
+
+/* One of two groups leaves: the container is still one, and attached. */
+static void one_group_leaves(void)
+{
+	struct vt_container c;
+	struct vt_dev *second;
+	int super;
+	u8 *p;
+
+	vt_open_v2(&c);
+	super = vt_super_new(&c);
+	second = vt_add_edu(&c, 1);
+	p = vt_alloc(VT_MEM_4K, SZ_1M);
+	ASSERT_OK(vt_super_register(super, p, SZ_1M, RW));
+	ASSERT_OK(vt_map_super(&c, BASE, p, SZ_1M, VT_RW, 0));
+	vt_remove(&c.dev[0]);
+	ASSERT_SUPER(super, SZ_1M, SZ_1M, 1, 1);
+	ASSERT_EQ(vt_super_unregister(super, p, SZ_1M), -EBUSY);
+	ASSERT_EQ(vt_locked(), SZ_1M);
+	vt_remove(second);
+	ASSERT_SUPER(super, SZ_1M, SZ_1M, 1, 0);
+	ASSERT_OK(vt_super_unregister(super, p, SZ_1M));
+}
+
+/* ---- Who pays ---- */
+
+/* The one who registered, whoever maps, unmaps, and closes last. */
+static void creator_pays(void)
+{
+	struct vt_container c;
+	int super, sock;
+	pid_t pid;
+	u8 *p;
+
+	vt_open_v2(&c);
+	vt_need_super(&c);
+	pid = vt_fork_peer(&sock);
+	if (!pid) {
+		super = vt_super_create(&c);
+		ASSERT_GE(super, 0);
+		p = vt_alloc(VT_MEM_4K, SZ_1M);
+		ASSERT_OK(vt_super_register(super, p, SZ_1M, RW));
+		vt_send_fd(sock, super);
+		close(super);
+		vt_tell(sock, (uintptr_t)p);
+		vt_hear(sock);
+		ASSERT_LOCKED_SOON(getpid(), 0);
+		exit(0);
+	}
+	super = vt_recv_fd(sock);
+	p = (u8 *)(uintptr_t)vt_hear(sock);
+	ASSERT_SUPER(super, SZ_1M, SZ_1M, 1, 0);
+	ASSERT_OK(vt_super_attach(&c, super));
+	ASSERT_OK(vt_map_super(&c, BASE, p, SZ_1M, VT_RW, SZ_4K));
+	ASSERT_EQ(vt_locked(), 0);
+	ASSERT_EQ(vt_locked_of(pid), SZ_1M);
+	ASSERT_OK(vt_unmap(&c, BASE, SZ_64K, NULL));
+	ASSERT_EQ(vt_locked_of(pid), SZ_1M);
+	close(super);
+	ASSERT_EQ(vt_locked_of(pid), SZ_1M);
+	ASSERT_OK(vt_unmap_all(&c, NULL));
+	ASSERT_EQ(vt_locked_of(pid), SZ_1M);
+	/* The last of it goes with this process's container: the other is uncharged. */
+	ASSERT_OK(vt_super_detach(&c));
+	ASSERT_LOCKED_SOON(pid, 0);
+	ASSERT_EQ(vt_locked(), 0);
+	vt_tell(sock, 0);
+	vt_wait_exit(pid);
+}
+
+/* The process is gone, and so is its charge; nobody else is uncharged for it. */
+static void creator_dead(bool killed)
+{
+	u64 pinned = vt_pinned(), own;
+	struct vt_container c;
+	int super, sock;
+	pid_t pid;
+	u8 *p, *mine;
+	u8 buf[64];
+
+	vt_open_v2(&c);
+	vt_need_super(&c);
+	vt_edu_enable(&c.dev[0]);
+	pid = vt_fork_peer(&sock);
+	if (!pid) {
+		super = vt_super_new(&c);
+		p = vt_alloc(VT_MEM_THP, SIZE);
+		vt_fill(p, SIZE, 5);
+		ASSERT_OK(vt_super_register(super, p, SIZE, RW));
+		vt_send_fd(sock, super);
+		vt_tell(sock, (uintptr_t)p);
+		vt_hear(sock);
+		exit(0);
+	}
+	super = vt_recv_fd(sock);
+	p = (u8 *)(uintptr_t)vt_hear(sock);
+	ASSERT_SUPER(super, SIZE, SIZE, 1, 1);
+	ASSERT_OK(vt_map_super(&c, BASE, p, SIZE, VT_RW, SZ_2M));
+	/* Something of this process's own to get wrong. */
+	mine = vt_alloc(VT_MEM_4K, SZ_1M);
+	ASSERT_OK(vt_map(&c, 2 * BASE, mine, SZ_1M, VT_RW, 0));
+	own = vt_locked();
+	if (killed) {
+		vt_kill(pid);
+	} else {
+		vt_tell(sock, 0);
+		vt_wait_exit(pid);
+	}
+
+	ASSERT_SUPER(super, SIZE, 0, 1, 1);
+	ASSERT_GE(vt_pinned(), pinned + SIZE / SZ_4K);
+	vt_dma_read(&c.dev[0], BASE, buf, sizeof(buf));
+	ASSERT_TRUE(vt_filled(buf, sizeof(buf), 5));
+	/* Nobody has the mm any more that could register, or unregister. */
+	ASSERT_EQ(vt_super_register(super, mine, SZ_64K, RW), -EPERM);
+	ASSERT_EQ(vt_super_unregister(super, p, SIZE), -EPERM);
+	ASSERT_OK(vt_unmap(&c, BASE, SZ_2M, NULL));
+	ASSERT_OK(vt_map_super(&c, BASE, p + SZ_2M, SZ_2M, VT_RW, 0));
+	ASSERT_EQ(vt_locked(), own);
+	ASSERT_OK(vt_unmap_all(&c, NULL));
+	ASSERT_SUPER(super, SIZE, 0, 1, 1);
+	close(super);
+	ASSERT_GE(vt_pinned(), pinned + SIZE / SZ_4K);
+	ASSERT_OK(vt_super_detach(&c));
+	ASSERT_PINNED_SOON(pinned);
+	ASSERT_EQ(vt_locked(), 0);
+}
+
+static void creator_exits(void)
+{
+	creator_dead(false);
+}
+
+static void creator_killed(void)
+{
+	creator_dead(true);
+}
+
+/* Many registrations of one page: all of them are counted, and come back. */
+static void many_regions(void)
+{
+	u64 pinned = vt_pinned(), i, n = 2000;
+	struct vt_container c;
+	int super;
+	u8 *p;
+
+	vt_open_v2(&c);
+	super = vt_super_new(&c);
+	p = vt_alloc(VT_MEM_4K, PAGES(n));
+	for (i = 0; i < n; i += 2)
+		ASSERT_OK(vt_super_register(super, p + PAGES(i), SZ_4K, RW));
+	for (i = 1; i < n; i += 2)
+		ASSERT_OK(vt_super_register(super, p + PAGES(i), SZ_4K, RW));
+	ASSERT_SUPER(super, PAGES(n), PAGES(n), n, 1);
+	ASSERT_EQ(vt_locked(), PAGES(n));
+	for (i = 0; i < n; i += 4)
+		ASSERT_OK(vt_map_super(&c, BASE + PAGES(i), p + PAGES(n - i - 1), SZ_4K, VT_RW, 0));
+	for (i = 0; i < n; i++)
+		ASSERT_EQ(vt_super_unregister(super, p + PAGES(n - i - 1), SZ_4K),
+			  i % 4 ? 0 : -EBUSY);
+	ASSERT_SUPER(super, PAGES(n / 4), PAGES(n / 4), n / 4, 1);
+	ASSERT_EQ(vt_locked(), PAGES(n / 4));
+	close(super);
+	vt_close(&c);
+	ASSERT_LOCKED_SOON(getpid(), 0);
+	ASSERT_PINNED_SOON(pinned);
+}
+
+VTEST_MAIN(
+	VTEST(one_container),
+	VTEST(two_containers),
+	VTEST(two_containers_hugetlb),
+	VTEST(eight_containers),
+	VTEST(eight_containers_thp),
+	VTEST(without),
+	VTEST(teardown_mapped),
+	VTEST(teardown_unmapped_first),
+	VTEST(teardown_attached),
+	VTEST(teardown_detached),
+	VTEST(last_close),
+	VTEST(group_leaves),
+	VTEST(one_group_leaves),
+	VTEST(creator_pays),
+	VTEST(creator_exits),
+	VTEST(creator_killed),
+	VTEST(many_regions),
+)

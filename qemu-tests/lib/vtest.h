@@ -334,6 +334,22 @@ unsigned int vt_faults_count(struct vt_faults *f);
 /* Did one hit there? Says so and takes it to be true where faults do not get known. */
 bool vt_faults_hit(struct vt_faults *f, u64 iova, u64 size);
 
+/* ---- Allocations that fail: inject.c ---- */
+
+/* Skips the test where the kernel has no fault injection. */
+void vt_need_injection(void);
+/* The n-th allocation of this task from now on fails; 0: none. */
+void vt_inject_nth(int n);
+/* Did it come to that allocation? Ends the injection. */
+bool vt_injected(void);
+/*
+ * Every allocation of this task fails between vt_inject_all(true) and (false); with
+ * vt_injection_on false it is a rehearsal, in which none does: a page fault could not
+ * be served either, and would for ever.
+ */
+void vt_inject_all(bool on);
+extern bool vt_injection_on;
+
 /* ---- The IOMMU's own page tables: tables.c ---- */
 
 struct vt_pte {

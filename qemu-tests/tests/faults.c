@@ -13,74 +13,6 @@
 #define SIZE	(4 * SZ_2M)
 #define MAX_NTH	2000
 
-static int nth_fd, make_it_fail_fd;
-/* Off for a rehearsal: a page fault could not be served either, and would for ever. */
-static bool faults_on = true;
-
-static void set_attr(const char *attr, const char *value)
-{
-	static const char * const fault[] = { "failslab", "fail_page_alloc" };
-	char path[128];
-	size_t i;
-
-	for (i = 0; i < ARRAY_SIZE(fault); i++) {
-		snprintf(path, sizeof(path), DEBUG "/%s/%s", fault[i], attr);
-		if (vt_write_file(path, value) < 0)
-			SKIP("no %s", path);
-	}
-}
-
-static void stop_faults(void)
-{
-	if (pwrite(make_it_fail_fd, "0", 1, 0) != 1)
-		vt_diag("make-it-fail stays on");
-	vt_write_file(DEBUG "/failslab/probability", "0");
-	vt_write_file(DEBUG "/fail_page_alloc/probability", "0");
-}
-
-/* Faults in this task only, in every allocation, and quietly. */
-static void need_faults(void)
-{
-	nth_fd = open("/proc/self/fail-nth", O_RDWR | O_CLOEXEC);
-	make_it_fail_fd = open("/proc/self/make-it-fail", O_RDWR | O_CLOEXEC);
-	if (nth_fd < 0 || make_it_fail_fd < 0)
-		SKIP("no /proc/self/fail-nth");
-	set_attr("probability", "0");
-	set_attr("task-filter", "Y");
-	set_attr("times", "-1");
-	set_attr("verbose", "0");
-	set_attr("ignore-gfp-wait", "N");
-	ASSERT_OK(vt_write_file(DEBUG "/fail_page_alloc/min-order", "0"));
-	ASSERT_OK(vt_write_file(DEBUG "/fail_page_alloc/ignore-gfp-highmem", "N"));
-	atexit(stop_faults);
-}
-
-static void fail_nth(int n)
-{
-	char text[16];
-	int len = snprintf(text, sizeof(text), "%d", n);
-
-	ASSERT_EQ(pwrite(nth_fd, text, len, 0), len);
-}
-
-/* Did it come to the allocation that was to fail? Ends the injection. */
-static bool has_failed(void)
-{
-	char text[16] = "";
-
-	ASSERT_GT(pread(nth_fd, text, sizeof(text) - 1, 0), 0);
-	fail_nth(0);
-	return !atoi(text);
-}
-
-/* Every allocation of this task fails between fail_all(true) and (false). */
-static void fail_all(bool on)
-{
-	if (on)
-		set_attr("probability", faults_on ? "100" : "0");
-	ASSERT_EQ(pwrite(make_it_fail_fd, on ? "1" : "0", 1, 0), 1);
-}
-
 static void expect_hole(struct vt_container *c, u64 iova, u64 size)
 {
 	struct vt_info info;
@@ -108,9 +40,9 @@ static int sweep_map(struct vt_container *c, u8 *mem, u64 granule)
 		/* Where there is no page table yet. */
 		u64 iova = IOVA + n * SZ_1G;
 
-		fail_nth(n);
+		vt_inject_nth(n);
 		ret = vt_map(c, iova, mem, SIZE, VT_RW, granule);
-		if (!has_failed()) {
+		if (!vt_injected()) {
 			ASSERT_OK(ret);
 			ASSERT_OK(vt_unmap(c, iova, SIZE, NULL));
 			break;
@@ -141,7 +73,7 @@ static void map_granules(enum vt_mem kind)
 	size_t i;
 	u8 *mem;
 
-	need_faults();
+	vt_need_injection();
 	vt_open_v2(&c);
 	vt_need_granule(&c);
 	mem = vt_alloc(kind, SIZE);
@@ -165,7 +97,7 @@ static void map_plain(void)
 {
 	struct vt_container c;
 
-	need_faults();
+	vt_need_injection();
 	vt_open_v2(&c);
 	sweep_map(&c, vt_alloc(VT_MEM_4K, SIZE), 0);
 	vt_close(&c);
@@ -175,7 +107,7 @@ static void map_dirty(void)
 {
 	struct vt_container c;
 
-	need_faults();
+	vt_need_injection();
 	vt_open_v2(&c);
 	vt_need_granule(&c);
 	ASSERT_OK(vt_dirty_start(&c));
@@ -187,7 +119,7 @@ static void map_two_domains(void)
 {
 	struct vt_container c;
 
-	need_faults();
+	vt_need_injection();
 	td_arm();
 	td_set("refuse_sharing", 1);
 	vt_open_v2(&c);
@@ -223,9 +155,9 @@ static void sweep_attach(struct vt_container *c, int k, u64 locked, u64 locked_a
 	for (n = 1; n < MAX_NTH; n++) {
 		bool hit;
 
-		fail_nth(n);
+		vt_inject_nth(n);
 		ret = ioctl(fd, VFIO_GROUP_SET_CONTAINER, &c->fd) ? -errno : 0;
-		hit = has_failed();
+		hit = vt_injected();
 		if (!ret) {
 			ASSERT_EQ(vt_locked(), locked_after);
 			ASSERT_OK(ioctl(fd, VFIO_GROUP_UNSET_CONTAINER));
@@ -252,7 +184,7 @@ static void attach_second(void)
 	struct vt_container c;
 	u64 size, unmapped = 0;
 
-	need_faults();
+	vt_need_injection();
 	td_arm();
 	td_set("refuse_sharing", 1);
 	vt_open_v2(&c);
@@ -272,7 +204,7 @@ static void attach_first(void)
 	struct vt_dev *dev;
 	u64 size;
 
-	need_faults();
+	vt_need_injection();
 	vt_open_empty(&c, VFIO_TYPE1v2_IOMMU);
 	dev = td_add(&c, 0);
 	vt_need_granule(&c);
@@ -287,7 +219,7 @@ static void attach_first(void)
 
 static void unmap_pieces(struct vt_container *c, enum vt_mem kind, u64 granule)
 {
-	u64 elsewhere = IOVA + (faults_on ? 512 : 1024) * SZ_1G;
+	u64 elsewhere = IOVA + (vt_injection_on ? 512 : 1024) * SZ_1G;
 	u8 *mem = vt_alloc(kind, SIZE);
 	u64 at, unmapped = 0, base = vt_locked();
 	u32 avail = vt_dma_avail(c);
@@ -295,25 +227,25 @@ static void unmap_pieces(struct vt_container *c, enum vt_mem kind, u64 granule)
 	for (at = 0; at < 3; at++)
 		ASSERT_OK(vt_map(c, IOVA + at * SIZE, mem, SIZE, VT_RW, granule));
 
-	fail_all(true);
+	vt_inject_all(true);
 	/* It does fail: there is no page table at that address. */
-	ASSERT_EQ(vt_map(c, elsewhere, mem, granule, VT_RW, granule), faults_on ? -ENOMEM : 0);
+	ASSERT_EQ(vt_map(c, elsewhere, mem, granule, VT_RW, granule), vt_injection_on ? -ENOMEM : 0);
 	for (at = granule; at < SIZE; at += 2 * granule) {
 		ASSERT_OK(vt_unmap(c, IOVA + at, granule, &unmapped));
 		ASSERT_EQ(unmapped, granule);
 	}
 	/* Over mappings, pieces and holes. */
 	ASSERT_OK(vt_unmap(c, IOVA + SIZE - 2 * granule, SIZE + 4 * granule, &unmapped));
-	fail_all(false);
-	if (!faults_on)
+	vt_inject_all(false);
+	if (!vt_injection_on)
 		ASSERT_OK(vt_unmap(c, elsewhere, granule, NULL));
 	EXPECT_EQ(unmapped, granule + SIZE + 2 * granule);
 	EXPECT_EQ(vt_dma_avail(c), avail - 2);
 	EXPECT_EQ(vt_locked(), base + SIZE / 2 - granule + SIZE - 2 * granule);
 
-	fail_all(true);
+	vt_inject_all(true);
 	ASSERT_OK(vt_unmap_all(c, &unmapped));
-	fail_all(false);
+	vt_inject_all(false);
 	EXPECT_EQ(vt_dma_avail(c), avail);
 	EXPECT_EQ(vt_locked(), 0);
 	vt_free(mem, kind, SIZE);
@@ -322,9 +254,9 @@ static void unmap_pieces(struct vt_container *c, enum vt_mem kind, u64 granule)
 /* Unmap pieces and ranges while nothing can be allocated. */
 static void unmap_all_fail(struct vt_container *c, enum vt_mem kind, u64 granule)
 {
-	faults_on = false;
+	vt_injection_on = false;
 	unmap_pieces(c, kind, granule);
-	faults_on = true;
+	vt_injection_on = true;
 	unmap_pieces(c, kind, granule);
 }
 
@@ -332,7 +264,7 @@ static void unmap_one_domain(void)
 {
 	struct vt_container c;
 
-	need_faults();
+	vt_need_injection();
 	vt_open_v2(&c);
 	vt_need_granule(&c);
 	unmap_all_fail(&c, VT_MEM_4K, SZ_4K);
@@ -346,7 +278,7 @@ static void unmap_two_domains(void)
 {
 	struct vt_container c;
 
-	need_faults();
+	vt_need_injection();
 	td_arm();
 	td_set("refuse_sharing", 1);
 	vt_open_v2(&c);
@@ -373,15 +305,15 @@ static void unmap_pins(void)
 	ASSERT_OK(vt_dirty_start(&c));
 	ASSERT_EQ(td_pin(dev, IOVA + SZ_64K, 16, VTD_WRITE, NULL), 16);
 	ASSERT_EQ(td_pin(dev, IOVA + 2 * SZ_64K, 16, VTD_WRITE, NULL), 16);
-	fail_all(true);
+	vt_inject_all(true);
 	ASSERT_OK(vt_unmap_dirty(&c, IOVA + SZ_64K, SZ_64K, bitmap, sizeof(bitmap), &unmapped));
-	fail_all(false);
+	vt_inject_all(false);
 	EXPECT_EQ(unmapped, SZ_64K);
 	EXPECT_EQ(bitmap[0], 0xffff);
 	EXPECT_EQ(td_pinned(dev), 16);
-	fail_all(true);
+	vt_inject_all(true);
 	ASSERT_OK(vt_unmap(&c, IOVA, SIZE, &unmapped));
-	fail_all(false);
+	vt_inject_all(false);
 	EXPECT_EQ(unmapped, SIZE - SZ_64K);
 	EXPECT_EQ(td_pinned(dev), 0);
 	EXPECT_EQ(vt_locked(), 0);
@@ -391,10 +323,10 @@ static void unmap_pins(void)
 
 static void unmap_pinned(void)
 {
-	need_faults();
-	faults_on = false;
+	vt_need_injection();
+	vt_injection_on = false;
 	unmap_pins();
-	faults_on = true;
+	vt_injection_on = true;
 	unmap_pins();
 }
 

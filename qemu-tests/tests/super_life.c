@@ -169,8 +169,9 @@ static void killed_under_dma(enum vt_mem kind)
 	free_before = vt_meminfo("MemFree");
 	vt_close(&d);
 	ASSERT_PINNED_SOON(pinned);
+	/* Some of it is kept on lists a CPU has, which do not count as free. */
 	if (kind != VT_MEM_HUGE_2M)
-		EXPECT_GE(vt_meminfo("MemFree"), free_before + SIZE / 2);
+		EXPECT_GE(vt_meminfo("MemFree"), free_before + SIZE / 4);
 	EXPECT_EQ(vt_faults_count(&f), 0);
 }
 

@@ -22,6 +22,7 @@
 #define MAIN_SIZE	(64 * SZ_1M)
 #define FAR_SIZE	SZ_2M
 #define MAX_PAGES	((MAIN_SIZE + (NR_WINDOWS - 1) * FAR_SIZE) / PAGE)
+#define NR_REGIONS	12
 #define NR_TRACE	12
 #define MAX_DMAS	50
 #define DMA_LAST	((1ull << 48) - 1)	/* what the edu device can address */
@@ -50,6 +51,7 @@ static struct map {
 	u64 offset;			/* of iova in the pool */
 	u8 *vaddr;			/* of iova, as last given */
 	bool invalid;			/* vaddr is */
+	struct region *region;		/* of the super-container, or NULL */
 	u32 at;				/* in maps[] */
 } map_of[MAX_PAGES + 1];
 
@@ -57,6 +59,18 @@ static struct page {
 	u32 map;			/* in map_of[]; 0: a hole */
 	u8 *last;			/* the memory that was mapped here last */
 } page[MAX_PAGES];
+
+/* Registered with the super-container; size 0: a free slot. */
+static struct region {
+	struct pool *pool;
+	u64 offset, size;
+	u32 flags, users;
+} region[NR_REGIONS];
+
+static int super_fd = -1;
+static bool attached;
+static u64 super_pages;			/* of live_pages */
+static u32 nr_super_maps;
 
 static u32 free_map[MAX_PAGES], nr_free_maps;
 static u32 maps[MAX_PAGES], nr_maps;	/* in use, in no order */
@@ -180,8 +194,14 @@ static void drop_page(u32 i)
 
 	page[i].map = 0;
 	live_pages--;
+	if (m->region)
+		super_pages--;
 	if (--m->live)
 		return;
+	if (m->region) {
+		m->region->users--;
+		nr_super_maps--;
+	}
 	maps[m->at] = maps[--nr_maps];
 	map_of[maps[m->at]].at = m->at;
 	free_map[nr_free_maps++] = m - map_of;
@@ -211,6 +231,41 @@ static u64 drop_range(u64 iova, u64 size)
 		n++;
 	}
 	return n * PAGE;
+}
+
+static struct region *region_over(const struct pool *p, u64 offset, u64 size)
+{
+	struct region *r;
+
+	for (r = region; r < region + NR_REGIONS; r++)
+		if (r->size && r->pool == p && r->offset < offset + size &&
+		    offset < r->offset + r->size)
+			return r;
+	return NULL;
+}
+
+static u64 registered(void)
+{
+	struct region *r;
+	u64 size = 0;
+
+	for (r = region; r < region + NR_REGIONS; r++)
+		size += r->size;
+	return size;
+}
+
+/* What a map of [offset, offset + size) of a pool's registered memory must return. */
+static int map_super_result(const struct pool *p, u64 offset, u64 size, u32 flags, bool taken)
+{
+	struct region *r = region_over(p, offset, PAGE);
+
+	if (!attached)
+		return -EINVAL;
+	if (taken)
+		return -EEXIST;
+	if (!r || offset + size > r->offset + r->size)
+		return -ENOENT;
+	return flags & ~r->flags ? -EPERM : 0;
 }
 
 /* ---- The choices ---- */
@@ -289,6 +344,13 @@ static void any_range(u64 *iova, u64 *size)
 		*size = w[1].iova + below(w[1].size / PAGE) * PAGE + PAGE - *iova;
 }
 
+static struct region *any_region(void)
+{
+	struct region *r = &region[below(NR_REGIONS)];
+
+	return r->size ? r : NULL;
+}
+
 /* ---- The operations ---- */
 
 static void bad_map(u64 iova, u8 *vaddr, u64 size, u64 granule)
@@ -346,12 +408,18 @@ static void op_map(void)
 	struct pool *p = &pool[below(nr_pools)];
 	u32 flags = prot[below(4)], i, end;
 	struct window *w = any_window();
+	bool super = super_fd >= 0 && percent(25);
+	struct region *from = super && percent(85) ? any_region() : NULL;
 	struct map *m;
-	int ret, tries;
+	int ret, want, tries;
 
 	size = granule ? unit * few(5) : unit * few(10);
 	if (size > POOL_SIZE)
 		size = ALIGN_DOWN(POOL_SIZE, unit);
+	if (from && from->size < unit)
+		from = NULL;
+	if (from && size > from->size)
+		size = ALIGN_DOWN(from->size, unit);
 	if (size > w->size)
 		size = unit;
 	if (size > w->size)
@@ -378,19 +446,28 @@ static void op_map(void)
 		bad_map(iova, p->base, size, granule);
 		return;
 	}
+	if (from) {
+		p = from->pool;
+		if (offset < from->offset || offset + size > from->offset + from->size)
+			offset = from->offset + below((from->size - size) / PAGE + 1) * PAGE;
+	}
 
-	note("map %#llx + %#llx granule %#llx flags %#x %s + %#llx", iova, size, granule, flags,
-	     vt_mem_name(p->kind), offset);
-	ret = vt_map(&c, iova, p->base + offset, size, flags, granule);
+	note("map %#llx + %#llx granule %#llx flags %#x %s%s + %#llx", iova, size, granule,
+	     flags, super ? "registered " : "", vt_mem_name(p->kind), offset);
+	if (super)
+		ret = vt_map_super(&c, iova, p->base + offset, size, flags, granule);
+	else
+		ret = vt_map(&c, iova, p->base + offset, size, flags, granule);
 	end = page_to(iova, size);
 	for (i = page_from(iova); i < end; i++)
 		if (page[i].map)
 			break;
-	if (i < end) {
-		CHECK(ret == -EEXIST, "%d", ret);
+	want = i < end ? -EEXIST : 0;
+	if (super)
+		want = map_super_result(p, offset, size, flags, i < end);
+	CHECK(ret == want, "%d, not %d", ret, want);
+	if (ret)
 		return;
-	}
-	CHECK(ret == 0, "%d", ret);
 
 	m = new_map();
 	m->iova = iova;
@@ -402,11 +479,17 @@ static void op_map(void)
 	m->offset = offset;
 	m->vaddr = p->base + offset;
 	m->invalid = false;
+	m->region = super ? region_over(p, offset, size) : NULL;
 	for (i = page_from(iova); i < end; i++) {
 		page[i].map = m - map_of;
 		page[i].last = memory_of(m, page_iova(i));
 	}
 	live_pages += m->live;
+	if (super) {
+		super_pages += m->live;
+		nr_super_maps++;
+		m->region->users++;
+	}
 }
 
 static void unmap_range(u64 iova, u64 size)
@@ -455,7 +538,10 @@ static void op_unmap_all(void)
 	ASSERT_OK(vt_map(&c, edu->bounce_iova, edu->bounce, PAGE, VT_RW, 0));
 }
 
-/* vaddr of whole mappings only: no live page of theirs may be outside. */
+/*
+ * vaddr of whole mappings only: no live page of theirs may be outside. Mappings of
+ * registered memory are passed over.
+ */
 static void op_invalidate(void)
 {
 	u64 iova, size, unmapped = 0, whole = 0, live = 0;
@@ -480,9 +566,9 @@ static void op_invalidate(void)
 		u32 j, seen = 0;
 
 		n = 1;
-		if (!page[i].map)
-			continue;
 		m = &map_of[page[i].map];
+		if (!page[i].map || m->region)
+			continue;
 		/* Once a mapping, at its first page in the range. */
 		for (j = i; j < end && page_iova(j) - m->iova < m->size; j++)
 			seen += page[j].map == page[i].map;
@@ -504,7 +590,7 @@ static void op_invalidate(void)
 	CHECK(unmapped == whole || unmapped == live, "%#llx, not %#llx or %#llx", unmapped,
 	      live, whole);
 	for (i = first; i < end; i++)
-		if (page[i].map)
+		if (page[i].map && !map_of[page[i].map].region)
 			map_of[page[i].map].invalid = true;
 }
 
@@ -583,6 +669,102 @@ static void op_dirty(void)
 	}
 }
 
+static void op_register(void)
+{
+	static const u32 prot[] = { VT_SUPER_RW, VT_SUPER_RW, VFIO_SUPER_MEMORY_READ,
+				    VFIO_SUPER_MEMORY_WRITE };
+	u64 offset = below(POOL_PAGES) * PAGE, size = few(10) * PAGE;
+	struct pool *p = &pool[below(nr_pools)];
+	u32 flags = prot[below(4)];
+	struct region *r;
+	int ret;
+
+	if (percent(40)) {
+		offset = ALIGN_DOWN(offset, SZ_2M);
+		size = ALIGN_UP(size, SZ_2M);
+	}
+	if (offset + size > POOL_SIZE)
+		size = POOL_SIZE - offset;
+	for (r = region; r < region + NR_REGIONS && r->size; r++)
+		;
+	if (r == region + NR_REGIONS)
+		return;
+	note("register %s + %#llx + %#llx flags %#x", vt_mem_name(p->kind), offset, size, flags);
+	ret = vt_super_register(super_fd, p->base + offset, size, flags);
+	if (region_over(p, offset, size)) {
+		CHECK(ret == -EEXIST, "%d", ret);
+		return;
+	}
+	CHECK(ret == 0, "%d", ret);
+	*r = (struct region){ .pool = p, .offset = offset, .size = size, .flags = flags };
+}
+
+static void op_unregister(void)
+{
+	struct region *r = any_region();
+	u64 offset, size;
+	int ret, want;
+
+	if (!r)
+		return;
+	offset = r->offset;
+	size = r->size;
+	if (percent(10)) {
+		if (percent(50))
+			size += PAGE;
+		else
+			offset += PAGE;
+	}
+	want = offset != r->offset || size != r->size ? -ENOENT : r->users ? -EBUSY : 0;
+	note("unregister %s + %#llx + %#llx", vt_mem_name(r->pool->kind), offset, size);
+	ret = vt_super_unregister(super_fd, r->pool->base + offset, size);
+	CHECK(ret == want, "%d, not %d", ret, want);
+	if (!ret)
+		r->size = 0;
+}
+
+static void op_attach(void)
+{
+	bool attach = percent(50);
+	int ret, want;
+
+	note("%s", attach ? "attach" : "detach");
+	ret = attach ? vt_super_attach(&c, super_fd) : vt_super_detach(&c);
+	if (attach)
+		want = attached ? -EBUSY : 0;
+	else
+		want = !attached ? -ENOENT : nr_super_maps ? -EBUSY : 0;
+	CHECK(ret == want, "%d, not %d", ret, want);
+	if (!ret)
+		attached = attach;
+}
+
+static void op_super(void)
+{
+	struct vfio_super_info info;
+	u32 i, nr = 0;
+
+	if (super_fd < 0)
+		return;
+	switch (below(10)) {
+	case 0 ... 3:
+		op_register();
+		break;
+	case 4 ... 7:
+		op_unregister();
+		break;
+	default:
+		op_attach();
+	}
+	for (i = 0; i < NR_REGIONS; i++)
+		nr += !!region[i].size;
+	ASSERT_OK(vt_super_info(super_fd, &info));
+	CHECK(info.registered == registered() && info.locked == registered() &&
+	      info.regions == nr && info.containers == attached,
+	      "registered %#llx locked %#llx regions %u containers %u", info.registered,
+	      info.locked, info.regions, info.containers);
+}
+
 /* Writes to a hole: the memory that was there last stays as it is. */
 static void dma_to_hole(u32 i)
 {
@@ -658,7 +840,7 @@ static u64 locked_now(void)
 
 static void check_counts(void)
 {
-	u64 locked = locked_now(), want = (live_pages + 1) * PAGE;
+	u64 locked = locked_now(), want = (live_pages - super_pages + 1) * PAGE + registered();
 	u32 avail = vt_dma_avail(&c);
 
 	CHECK(locked == want, "%#llx, not %#llx", locked, want);
@@ -892,7 +1074,8 @@ static void run(void)
 		void (*fn)(void);
 		unsigned int weight;	/* of 10000 */
 	} ops[] = {
-		{ "map", op_map, 5200 },
+		{ "super", op_super, 300 },
+		{ "map", op_map, 4900 },
 		{ "unmap", op_unmap, 3400 },
 		{ "dirty", op_dirty, 600 },
 		{ "invalidate", op_invalidate, 340 },
@@ -918,6 +1101,10 @@ static void run(void)
 	make_windows();
 	for (i = MAX_PAGES; i; i--)
 		free_map[nr_free_maps++] = i;
+	if (vt_check_extension(&c, VFIO_SUPER_CONTAINER) == 1) {
+		super_fd = vt_super_new(&c);
+		attached = true;
+	}
 	dma_every = nr_ops / MAX_DMAS + 1;
 	tables_every = nr_ops / 200 + 500;
 
@@ -948,7 +1135,9 @@ static void run(void)
 	vt_diag("%llu operations in %llu s%s", nr_ops, (vt_now() - start) / 1000000000,
 		tables ? "" : "; no page tables to compare");
 	vt_close(&c);
-	EXPECT_EQ(vt_locked(), 0);
+	EXPECT_EQ(vt_locked(), registered());
+	close(super_fd);
+	ASSERT_LOCKED_SOON(getpid(), 0);
 }
 
 int main(int argc, char **argv)

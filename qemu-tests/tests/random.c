@@ -71,6 +71,7 @@ static int super_fd = -1;
 static bool attached;
 static u64 super_pages;			/* of live_pages */
 static u32 nr_super_maps;
+static u64 super_made;
 
 static u32 free_map[MAX_PAGES], nr_free_maps;
 static u32 maps[MAX_PAGES], nr_maps;	/* in use, in no order */
@@ -486,6 +487,7 @@ static void op_map(void)
 	}
 	live_pages += m->live;
 	if (super) {
+		super_made++;
 		super_pages += m->live;
 		nr_super_maps++;
 		m->region->users++;
@@ -1132,6 +1134,7 @@ static void run(void)
 	check_counts();
 	for (i = 0; i < ARRAY_SIZE(ops); i++)
 		vt_diag("%llu times %s", counts[i], ops[i].name);
+	vt_diag("%llu of the mappings of registered memory", super_made);
 	vt_diag("%llu operations in %llu s%s", nr_ops, (vt_now() - start) / 1000000000,
 		tables ? "" : "; no page tables to compare");
 	vt_close(&c);

@@ -912,7 +912,8 @@ static u32 check_extent(const struct vfio_dma_extent *e, u32 i, u32 end,
 		CHECK(page[i + k].map == page[i].map, "%#llx + %#llx", e->iova, e->size);
 	CHECK(e->vaddr == (uintptr_t)m->vaddr + (e->iova - m->iova), "%#llx: %#llx", e->iova,
 	      e->vaddr);
-	CHECK(e->flags == m->flags && e->granule == m->granule && !e->__reserved,
+	CHECK(e->flags == (m->flags | (m->region ? VFIO_DMA_EXTENT_SUPER : 0)) &&
+	      e->granule == m->granule && !e->__reserved,
 	      "%#llx: flags %#x granule %#llx", e->iova, e->flags, e->granule);
 	if (tells_pgsize)
 		check_pgsize(e, m, t);

@@ -857,6 +857,113 @@ static void replay_refused(void)
 	ASSERT_EQ(vt_locked(), base + SZ_4K);
 }
 
+/* ---- An IOMMU driver that fails to unmap ---- */
+
+static void fail_unmaps(int times, u64 bytes, int domain)
+{
+	td_set("fail_unmap_domain", domain);
+	td_set("fail_unmap_bytes", bytes);
+	td_set("fail_unmap_times", times);
+}
+
+/*
+ * -EIO, and the memory stays what it was: registered, pinned, mapped; until the
+ * driver does its work. domain: which one fails, 0: all, 1: the older one.
+ */
+static void unmap_fails(bool two, int domain, u64 bytes)
+{
+	u64 pinned, locked, n;
+	struct vt_container c;
+	int super;
+	u32 avail;
+	u8 *p;
+
+	td_arm();
+	td_set("refuse_sharing", 1);
+	super = open_super(&c);
+	if (two)
+		add_second(&c);
+	p = vt_alloc(VT_MEM_SCATTERED, SZ_1M);
+	ASSERT_OK(vt_super_register(super, p, SZ_1M, RW));
+	avail = vt_dma_avail(&c);
+	ASSERT_OK(vt_map_super(&c, BASE, p, SZ_1M, VT_RW, SZ_64K));
+	pinned = vt_pinned();
+	locked = vt_locked();
+
+	fail_unmaps(bytes ? 1 : -1, bytes, domain);
+	ASSERT_EQ(vt_unmap(&c, BASE + SZ_64K, 2 * SZ_64K, NULL), -EIO);
+	fail_unmaps(0, 0, 0);
+	ASSERT_EQ(vt_super_detach(&c), -EBUSY);
+	ASSERT_EQ(vt_super_unregister(super, p, SZ_1M), -EBUSY);
+	ASSERT_EQ(vt_dma_avail(&c), avail - 1);
+	ASSERT_EQ(vt_pinned(), pinned);
+	ASSERT_EQ(vt_locked(), locked);
+	/* What was not asked for is not concerned. */
+	expect_dma(&c.dev[0], BASE, p);
+	expect_dma(&c.dev[0], BASE + 3 * SZ_64K, p + 3 * SZ_64K);
+	ASSERT_EQ(vt_map_super(&c, BASE + 2 * SZ_64K, p, SZ_64K, VT_RW, 0), -EEXIST);
+
+	/* A range from before it on, to behind it. */
+	ASSERT_OK(vt_unmap(&c, BASE, 4 * SZ_64K, &n));
+	ASSERT_LE(n, 4 * SZ_64K);
+	ASSERT_GE(n, 2 * SZ_64K);
+	expect_tables(&c.dev[0], BASE, 4 * SZ_64K, NULL, 0, 0);
+	if (two)
+		expect_tables(&c.dev[1], BASE, 4 * SZ_64K, NULL, 0, 0);
+	expect_dma(&c.dev[0], BASE + 4 * SZ_64K, p + 4 * SZ_64K);
+	ASSERT_OK(vt_unmap(&c, BASE, SZ_1M, NULL));
+	ASSERT_EQ(vt_dma_avail(&c), avail);
+	ASSERT_OK(vt_super_unregister(super, p, SZ_1M));
+	ASSERT_OK(vt_super_detach(&c));
+	vt_close(&c);
+	td_disarm();
+}
+
+static void unmap_fails_one(void)
+{
+	unmap_fails(false, 0, 0);
+}
+
+static void unmap_fails_midway(void)
+{
+	unmap_fails(false, 0, SZ_4K);
+	unmap_fails(false, 0, SZ_64K);
+	unmap_fails(false, 0, SZ_64K + SZ_4K);
+}
+
+static void unmap_fails_first(void)
+{
+	unmap_fails(true, 1, 0);
+}
+
+static void unmap_fails_second(void)
+{
+	unmap_fails(true, 2, 0);
+}
+
+/* It fails for good: memory and charge go with the container. */
+static void teardown_fails(void)
+{
+	u64 pinned = vt_pinned();
+	struct vt_container c;
+	int super;
+	u8 *p;
+
+	td_arm();
+	super = open_super(&c);
+	p = vt_alloc(VT_MEM_THP, SIZE);
+	ASSERT_OK(vt_super_register(super, p, SIZE, RW));
+	ASSERT_OK(vt_map_super(&c, BASE, p, SIZE, VT_RW, SZ_2M));
+	fail_unmaps(-1, 0, 0);
+	ASSERT_EQ(vt_unmap(&c, BASE, SIZE, NULL), -EIO);
+	vt_close(&c);
+	fail_unmaps(0, 0, 0);
+	ASSERT_SUPER(super, SIZE, SIZE, 1, 0);
+	ASSERT_OK(vt_super_unregister(super, p, SIZE));
+	ASSERT_EQ(vt_locked(), 0);
+	ASSERT_EQ(vt_pinned(), pinned);
+}
+
 /* ---- Mediated devices ---- */
 
 /* A container with nothing but an emulated device. */
@@ -1184,6 +1291,11 @@ VTEST_MAIN(
 	VTEST(dirty),
 	VTEST(replayed),
 	VTEST(replay_refused),
+	VTEST(unmap_fails_one),
+	VTEST(unmap_fails_midway),
+	VTEST(unmap_fails_first),
+	VTEST(unmap_fails_second),
+	VTEST(teardown_fails),
 	VTEST(mediated_pins),
 	VTEST(mediated_permissions),
 	VTEST(mediated_rw_process),

@@ -5,6 +5,8 @@
  * process go.
  */
 #define _GNU_SOURCE
+#include <sys/stat.h>
+
 #include "../lib/testdev.h"
 
 #define BASE	(4 * SZ_1G)
@@ -433,6 +435,54 @@ static void creator_killed(void)
 	creator_dead(true);
 }
 
+#define CGROUP	"/sys/fs/cgroup"
+
+static u64 cgroup_memory(void)
+{
+	char buf[32];
+
+	ASSERT_GT(vt_read_file(CGROUP "/vtest/memory.current", buf, sizeof(buf)), 0);
+	return strtoull(buf, NULL, 10);
+}
+
+/* A map costs locked memory nothing, but its page tables cost the mapper's cgroup. */
+static void tables_cost_cgroup(void)
+{
+	const char *machine = getenv("vtest_machine");
+	u64 i, nr = 256, before;
+	struct vt_container c;
+	pid_t pid;
+	int super;
+	u8 *p;
+
+	if (machine && !strcmp(machine, "virtio"))
+		SKIP("the page tables of virtio-iommu are the host's");
+	if (vt_write_file(CGROUP "/cgroup.subtree_control", "+memory"))
+		SKIP("no memory cgroups");
+	vt_open_v2(&c);
+	super = vt_super_new(&c);
+	p = vt_alloc(VT_MEM_4K, SZ_64K);
+	ASSERT_OK(vt_super_register(super, p, SZ_64K, RW));
+	if (mkdir(CGROUP "/vtest", 0700))
+		ASSERT_EQ(errno, EEXIST);
+	pid = fork();
+	ASSERT_GE(pid, 0);
+	if (!pid) {
+		ASSERT_OK(vt_write_file(CGROUP "/vtest/cgroup.procs", "0"));
+		before = cgroup_memory();
+		/* Two tables each. */
+		for (i = 0; i < nr; i++)
+			ASSERT_OK(vt_map_super(&c, BASE + 2 * i * SZ_1G, p, SZ_64K, VT_RW, 0));
+		ASSERT_GE(cgroup_memory(), before + nr * SZ_4K);
+		ASSERT_EQ(vt_locked(), 0);
+		exit(0);
+	}
+	vt_wait_exit(pid);
+	ASSERT_OK(vt_unmap_all(&c, NULL));
+	ASSERT_EQ(vt_locked(), SZ_64K);
+	ASSERT_OK(rmdir(CGROUP "/vtest"));
+}
+
 /* Many registrations of one page: all of them are counted, and come back. */
 static void many_regions(void)
 {
@@ -480,5 +530,6 @@ VTEST_MAIN(
 	VTEST(creator_pays),
 	VTEST(creator_exits),
 	VTEST(creator_killed),
+	VTEST(tables_cost_cgroup),
 	VTEST(many_regions),
 )

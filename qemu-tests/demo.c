@@ -86,29 +86,63 @@ static void *neighbour(void *arg)
 	return NULL;
 }
 
+/* So that there is something to tell apart: these pieces get small pages. */
+static bool is_small(u64 piece)
+{
+	return (piece >= 20 && piece < 24) || piece == 45;
+}
+
+/* From the last page to the first, so that no two make a larger one. */
+static void make_small(u8 *p)
+{
+	u64 at;
+
+	ASSERT_OK(madvise(p, GRANULE, MADV_NOHUGEPAGE));
+	ASSERT_OK(madvise(p, GRANULE, MADV_DONTNEED));
+	for (at = GRANULE; at; at -= SZ_4K)
+		p[at - SZ_4K] = 1;
+}
+
+static char shape(u64 pgsize)
+{
+	return pgsize >= SZ_1G ? 'G' : pgsize >= SZ_2M ? '#' : '+';
+}
+
 /*
- * The first pieces, a character each, as the IOMMU's tables have them; returns how
- * many pages of the size of the granule there are in all.
+ * The first pieces, a character each, as VFIO_IOMMU_DMA_EXTENTS tells them;
+ * returns how many there are in all. The IOMMU's own tables must have the same.
  */
 static u64 draw(char *line)
 {
-	u64 i, pages = 0, small = 0;
+	u64 i, at, pieces = 0, drawn = size / GRANULE < SHOWN ? size / GRANULE : SHOWN;
+	const struct vfio_dma_extent *e;
+	const struct vt_pte *pte;
+	struct vt_extents x;
 	struct vt_tables t;
 
+	memset(line, '.', drawn);
+	line[drawn] = 0;
+	vt_extents_read(&c, IOVA, size, 4096, &x);
 	vt_tables_read(dev, &t);
-	for (i = 0; i < size / GRANULE; i++) {
-		const struct vt_pte *pte = vt_tables_find(&t, IOVA + i * GRANULE);
-		char shape = !pte ? '.' : pte->size == GRANULE ? '#' : '?';
-
-		pages += shape == '#';
-		small += shape == '?';
-		if (i < SHOWN)
-			line[i] = shape;
+	for (e = x.e; e < x.e + x.nr; e++) {
+		for (at = e->iova; at < e->iova + e->size; at += e->pgsize) {
+			pte = vt_tables_find(&t, at);
+			ASSERT_TRUE(pte && pte->iova == at);
+			ASSERT_EQ(pte->size, e->pgsize);
+		}
+		/* Pieces come and go whole. */
+		ASSERT_EQ((e->iova | e->size) % GRANULE, 0);
+		for (i = (e->iova - IOVA) / GRANULE; i * GRANULE < e->iova + e->size - IOVA; i++) {
+			pieces++;
+			if (i < drawn)
+				line[i] = shape(e->pgsize);
+		}
 	}
-	line[i < SHOWN ? i : SHOWN] = 0;
+	for (i = 0; i < drawn; i++)
+		ASSERT_EQ(line[i] == '.', !vt_tables_find(&t, IOVA + i * GRANULE));
 	vt_tables_free(&t);
-	ASSERT_EQ(small, 0);
-	return pages;
+	vt_extents_free(&x);
+	return pieces;
 }
 
 static u32 entries(u32 avail)
@@ -211,6 +245,9 @@ static void demo(void)
 	size = pick_size();
 	pieces = size / GRANULE;
 	mem = vt_alloc(VT_MEM_THP, size);
+	for (at = 0; at < size; at += GRANULE)
+		if (is_small(at / GRANULE))
+			make_small(mem + at);
 	memset(mem, 0, size);
 	base = vt_locked();
 	avail = vt_dma_avail(&c);
@@ -294,8 +331,9 @@ static void demo(void)
 	say("  then a DMA into a hole: %u IOMMU fault%s, the memory is untouched\n", hole_faults,
 	    hole_faults == 1 ? "" : "s");
 	gap();
-	say("The IOMMU's page tables, the first %d pieces (# a 2 MiB page, . nothing):\n",
+	say("The first %d pieces, as VFIO_IOMMU_DMA_EXTENTS reads them from the page tables\n",
 	    SHOWN);
+	say("(# one page of 2 MiB, + pages of 4 KiB, for their memory is small, . a hole):\n");
 	say("  before  %s\n", before);
 	say("  after   %s\n", after);
 	gap();

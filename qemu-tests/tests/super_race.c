@@ -174,8 +174,9 @@ static void map_against_unregister(void)
 		join(thread[i]);
 	show("map", &mapper[0].tally);
 	show("map with a granule", &mapper[1].tally);
+	reg[0].ok += reg[1].ok;		/* one may always come too late */
+	reg[0].refused += reg[1].refused;
 	show("unregister", &reg[0]);
-	show("unregister", &reg[1]);
 	vt_super_unregister(super, mem, SIZE);
 	ASSERT_SUPER(super, 0, 0, 0, 2);
 	ASSERT_EQ(vt_locked(), 0);

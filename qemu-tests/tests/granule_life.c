@@ -48,6 +48,14 @@ __noreturn static void churn(struct vt_container *c, u8 *p, u64 size, u64 granul
 	}
 }
 
+/* A process takes seconds to die on the debug kernel. */
+static int rounds(void)
+{
+	const char *kernel = getenv("vtest_kernel");
+
+	return kernel && !strcmp(kernel, "debug") ? 5 : 15;
+}
+
 /* The container dies with its process, at any moment of it. */
 static void killed_with_container(enum vt_mem kind, u64 size, u64 granule)
 {
@@ -60,7 +68,7 @@ static void killed_with_container(enum vt_mem kind, u64 size, u64 granule)
 	vt_close(&c);
 	srand(1);
 	pinned = vt_pinned();
-	for (i = 0; i < 15; i++) {
+	for (i = rounds(); i; i--) {
 		pid = fork();
 		ASSERT_GE(pid, 0);
 		if (!pid) {
@@ -116,7 +124,7 @@ static void killed_container_stays(void)
 	memset(p, 1, size);
 	pinned = vt_pinned();
 	srand(2);
-	for (i = 0; i < 15; i++) {
+	for (i = rounds(); i; i--) {
 		pid = fork();
 		ASSERT_GE(pid, 0);
 		if (!pid)

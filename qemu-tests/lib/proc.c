@@ -89,17 +89,18 @@ u64 vt_meminfo(const char *field)
 
 u64 vt_pinned(void)
 {
+	static const char a[] = "nr_foll_pin_acquired ", r[] = "nr_foll_pin_released ";
 	char buf[16384], *acquired, *released;
 
 	/* Counters are kept per CPU, and added up when that is asked for. */
 	vt_write_file("/proc/sys/vm/stat_refresh", "1");
 	ASSERT_GT(vt_read_file("/proc/vmstat", buf, sizeof(buf)), 0);
-	acquired = strstr(buf, "nr_foll_pin_acquired ");
-	released = strstr(buf, "nr_foll_pin_released ");
+	acquired = strstr(buf, a);
+	released = strstr(buf, r);
 	if (!acquired || !released)
 		FAIL("/proc/vmstat does not count pinned pages");
-	return strtoull(strchr(acquired, ' '), NULL, 10) -
-	       strtoull(strchr(released, ' '), NULL, 10);
+	return strtoull(acquired + strlen(a), NULL, 10) -
+	       strtoull(released + strlen(r), NULL, 10);
 }
 
 void vt_drop_ipc_lock(void)

@@ -138,7 +138,7 @@ static void last_page_granule(void)
 
 	ASSERT_OK(vt_map(&c, iova, mem, SZ_1M, VT_RW, PIECE));
 	ASSERT_EQ(td_pin(dev, -SZ_4K, 1, RW, NULL), 1);
-	ASSERT_EQ(td_pin(dev, -2 * PIECE, 2, RW, NULL), 2);
+	ASSERT_EQ(td_pin(dev, -(2 * PIECE), 2, RW, NULL), 2);
 	ASSERT_EQ(td_pin(dev, -PIECE - SZ_4K, 2, RW, NULL), 2);
 	EXPECT_EQ(vt_locked(), base + PAGES(5));
 

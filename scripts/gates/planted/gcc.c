@@ -1,0 +1,8 @@
+/* drivers/vfio/vfio_iommu_type1.c */
+static int __maybe_unused planted(int a)
+{
+	int set_and_not_used;
+
+	set_and_not_used = a;
+	return 0;
+}

@@ -1,0 +1,9 @@
+/* include/uapi/linux/vfio.h */
+/**
+ * struct vfio_planted - a mistake
+ * @a: there
+ */
+struct vfio_planted {
+	__u32 a;
+	__u32 b;
+};

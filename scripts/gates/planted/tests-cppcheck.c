@@ -1,0 +1,6 @@
+int planted(int a)
+{
+	int array[4] = { 0 };
+
+	return array[4] + a;
+}

@@ -10,6 +10,10 @@ demo:
 	@scripts/demo
 check:
 	@scripts/check
+gates:
+	@scripts/check gates
+mail:
+	@scripts/mail
 kernel:
 	@scripts/build-kernel $(KERNEL_VARIANT)
 apply:
@@ -29,4 +33,4 @@ clean:
 distclean:
 	@scripts/clean all
 
-.PHONY: help demo check kernel apply refresh boot test bisect where clean distclean
+.PHONY: help demo check gates mail kernel apply refresh boot test bisect where clean distclean

@@ -14,6 +14,8 @@ gates:
 	@scripts/check gates
 mail:
 	@scripts/mail
+bench:
+	@scripts/bench
 kernel:
 	@scripts/build-kernel $(KERNEL_VARIANT)
 apply:
@@ -33,4 +35,4 @@ clean:
 distclean:
 	@scripts/clean all
 
-.PHONY: help demo check gates mail kernel apply refresh boot test bisect where clean distclean
+.PHONY: help demo check gates mail bench kernel apply refresh boot test bisect where clean distclean

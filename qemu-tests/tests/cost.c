@@ -2,166 +2,671 @@
 /*
  * What calls cost, in instructions: on the machine icount the guest's clock counts
  * them, and the same program costs the same on every run. Prints lines
- * "# cost <what> <instructions>", which qemu-tests/costs compares
- * between the unpatched and the patched kernel.
+ *
+ *	# cost OPERATION.PEER.BACKING.SIZE.PIECE INSTRUCTIONS
+ *
+ * or, where a peer cannot do a thing, the name of the errno instead. PEER is a way to
+ * map memory (lib/peers.h), PIECE the size that can be unmapped on its own, "-" where
+ * all is unmapped at once. qemu-tests/costs judges the lines by costs.list, bench/
+ * makes tables and plots of them.
+ *
+ * The tests short_* are for make check, full_* with them for make bench.
  */
+#define _GNU_SOURCE
+#include "peers.h"
 #include "testdev.h"
 
-#define IOVA	SZ_1G
+typedef __s64 s64;
 
-static void cost(u64 since, u64 each, const char *what)
-{
-	vt_diag("cost %s %llu", what, (vt_now() - since) / each);
-}
+#define IOVA	(1ull << 40)
+#define SZ_64M	(64 * SZ_1M)
+#define SZ_512M	(512 * SZ_1M)
+#define SZ_1T	(1ull << 40)
 
-static void need_icount(void)
+/* More calls than that are not worth the time they take. */
+#define MAX_CALLS	16384
+
+static const struct backing {
+	const char *name;
+	enum vt_mem kind;
+} thp = { "thp", VT_MEM_THP }, huge = { "huge", VT_MEM_HUGE_2M },
+  huge1g = { "huge1G", VT_MEM_HUGE_1G }, small = { "4k", VT_MEM_SCATTERED };
+
+static bool patched(void)
 {
 	char cmdline[4096] = "";
 
 	vt_read_file("/proc/cmdline", cmdline, sizeof(cmdline));
 	if (!strstr(cmdline, "vtest_machine=icount"))
 		SKIP("the clock of this machine does not count instructions");
+	return !strstr(cmdline, "vtest_kernel=unpatched");
 }
 
-static void map_unmap(enum vt_mem kind, const char *map, const char *unmap)
+static const char *sz(u64 size)
 {
-	struct vt_container c;
+	static char text[4][24];
+	static int i;
+	char *s = text[i++ % 4];
+
+	if (!size)
+		return "-";
+	if (size % SZ_1T == 0)
+		sprintf(s, "%lluT", size / SZ_1T);
+	else if (size % SZ_1G == 0)
+		sprintf(s, "%lluG", size / SZ_1G);
+	else if (size % SZ_1M == 0)
+		sprintf(s, "%lluM", size / SZ_1M);
+	else
+		sprintf(s, "%lluK", size / 1024);
+	return s;
+}
+
+/* ret: 0, or why there is no figure. size is text, for what is counted otherwise. */
+static void figure_n(const char *op, enum peer peer, const struct backing *b,
+		     const char *size, u64 piece, int ret, u64 value)
+{
+	char what[96];
+
+	snprintf(what, sizeof(what), "%s.%s.%s.%s.%s", op, peer_name(peer), b->name, size,
+		 sz(piece));
+	if (ret)
+		vt_diag("cost %s %s", what, strerrorname_np(-ret));
+	else
+		vt_diag("cost %s %llu", what, value);
+}
+
+static void figure(const char *op, enum peer peer, const struct backing *b, u64 size,
+		   u64 piece, int ret, u64 value)
+{
+	figure_n(op, peer, b, sz(size), piece, ret, value);
+}
+
+/*
+ * Opens the peer with all the users that the figure of one needs: where memory is
+ * shared, that is the second. The last one added is the one to measure.
+ */
+static int open_peer(struct peers *p, enum peer peer, void *vaddr, u64 size)
+{
+	int ret = peer_open(p, peer, vaddr, size);
+
+	if (!ret && (peer == PEER_SUPER || peer == PEER_COPY || peer == PEER_COPY_CALLS))
+		ret = peer_add(p);
+	return ret;
+}
+
+#define LAST(p)		((p)->users - 1)
+
+/* ---- Map and unmap all of it ---- */
+
+static void floor_of(const struct backing *b, void *mem, u64 size, u64 piece)
+{
+	struct peer_floor f = {};
+	int ret = peer_floor(mem, IOVA, size, piece, 2, &f);
+
+	figure("map", PEER_FLOOR, b, size, piece, ret, f.map);
+	figure("unmap", PEER_FLOOR, b, size, piece, ret, f.unmap);
+}
+
+static void map_unmap(enum peer peer, const struct backing *b, u8 *mem, u64 size, u64 piece)
+{
+	u64 warm = piece > 4 * SZ_1M ? piece : 4 * SZ_1M;
+	struct peers p;
 	u64 since;
-	void *p;
+	int ret;
 
-	need_icount();
-	vt_open_v2(&c);
-	p = vt_alloc(kind, 512 * SZ_1M);
-
+	if (peer == PEER_FLOOR) {
+		floor_of(b, mem, size, piece);
+		return;
+	}
+	ret = open_peer(&p, peer, mem, size);
+	if (ret) {
+		figure("map", peer, b, size, piece, ret, 0);
+		peer_close(&p);
+		return;
+	}
 	/* Once, so that everything has been called before */
-	ASSERT_OK(vt_map(&c, IOVA, p, 512 * SZ_1M, VT_RW, 0));
-	ASSERT_OK(vt_unmap(&c, IOVA, 512 * SZ_1M, NULL));
+	if (warm > size)
+		warm = size;
+	peer_map(&p, LAST(&p), IOVA, mem, warm, piece);
+	peer_unmap(&p, LAST(&p), IOVA, warm);
 
 	since = vt_now();
-	ASSERT_OK(vt_map(&c, IOVA, p, 512 * SZ_1M, VT_RW, 0));
-	cost(since, 1, map);
+	ret = peer_map(&p, LAST(&p), IOVA, mem, size, piece);
+	figure("map", peer, b, size, piece, ret, vt_now() - since);
+	if (!ret) {
+		since = vt_now();
+		ret = peer_unmap(&p, LAST(&p), IOVA, size);
+		figure("unmap", peer, b, size, piece, ret, vt_now() - since);
+	}
+	peer_close(&p);
+}
+
+/* One piece in the middle of a mapping, unmapped and mapped again. */
+static void one_piece(enum peer peer, const struct backing *b, u8 *mem, u64 size, u64 piece)
+{
+	u64 at = ALIGN_DOWN(size / 3, piece), since;
+	struct peers p;
+	int ret;
+
+	ret = open_peer(&p, peer, mem, size);
+	if (!ret)
+		ret = peer_map(&p, LAST(&p), IOVA, mem, size, piece);
 	since = vt_now();
-	ASSERT_OK(vt_unmap(&c, IOVA, 512 * SZ_1M, NULL));
-	cost(since, 1, unmap);
+	if (!ret)
+		ret = peer_unmap(&p, LAST(&p), IOVA + at, piece);
+	figure("unmap1", peer, b, size, piece, ret, vt_now() - since);
+	since = vt_now();
+	if (!ret) {
+		ret = peer_map_one(&p, LAST(&p), IOVA + at, mem + at, piece, 0);
+		figure("remap1", peer, b, size, piece, ret, vt_now() - since);
+	}
+	peer_close(&p);
 }
 
-static void thp(void)
-{
-	map_unmap(VT_MEM_THP, "map_thp_512M", "unmap_thp_512M");
-}
-
-static void small(void)
-{
-	map_unmap(VT_MEM_SCATTERED, "map_4k_512M", "unmap_4k_512M");
-}
-
-static void pair(enum vt_mem kind, u64 size, const char *what)
+/* A mapping made and unmapped over and over, as a virtual IOMMU does. */
+static void pair(enum peer peer, const struct backing *b, void *mem, u64 size)
 {
 	const unsigned int times = 64;
-	struct vt_container c;
+	struct peer_floor f = {};
+	struct peers p;
 	unsigned int i;
 	u64 since = 0;
-	void *p;
+	int ret;
 
-	need_icount();
-	vt_open_v2(&c);
-	p = vt_alloc(kind, size);
-
-	for (i = 0; i <= times; i++) {
+	if (peer == PEER_FLOOR) {
+		ret = peer_floor(mem, IOVA, size, 0, times, &f);
+		figure("pair", peer, b, size, 0, ret, f.pair);
+		return;
+	}
+	ret = open_peer(&p, peer, mem, size);
+	for (i = 0; i <= times && !ret; i++) {
 		if (i == 1)
 			since = vt_now();
-		ASSERT_OK(vt_map(&c, IOVA, p, size, VT_RW, 0));
-		ASSERT_OK(vt_unmap(&c, IOVA, size, NULL));
+		ret = peer_map_one(&p, LAST(&p), IOVA, mem, size, 0);
+		if (!ret)
+			ret = peer_unmap(&p, LAST(&p), IOVA, size);
 	}
-	cost(since, times, what);
+	figure("pair", peer, b, size, 0, ret, (vt_now() - since) / times);
+	peer_close(&p);
 }
 
-static void pair_4k(void)
+/* What there is to compare: iommufd is the same on both kernels. */
+static bool wanted(enum peer peer)
 {
-	pair(VT_MEM_4K, SZ_4K, "pair_4k");
+	return patched() || peer == PEER_TYPE1 || peer == PEER_TYPE1_CALLS ||
+	       peer == PEER_FLOOR;
 }
 
-static void pair_2m(void)
+static void pairs(void)
 {
-	pair(VT_MEM_THP, SZ_2M, "pair_2M");
+	static const enum peer peers[] = { PEER_FLOOR, PEER_SUPER, PEER_TYPE1, PEER_IOMMUFD,
+					   PEER_COPY };
+	u8 *mem4k, *mem2m;
+	size_t i;
+
+	patched();
+	mem4k = vt_alloc(VT_MEM_4K, SZ_4K);
+	mem2m = vt_alloc(VT_MEM_THP, SZ_2M);
+	for (i = 0; i < ARRAY_SIZE(peers); i++) {
+		if (!wanted(peers[i]))
+			continue;
+		pair(peers[i], &small, mem4k, SZ_4K);
+		pair(peers[i], &thp, mem2m, SZ_2M);
+	}
 }
 
-static void many_calls(void)
+static void short_pairs(void)
 {
-	struct vt_container c;
-	u64 since, i;
-	u8 *p;
-
-	need_icount();
-	vt_open_v2(&c);
-	p = vt_alloc(VT_MEM_THP, 512 * SZ_1M);
-
-	since = vt_now();
-	for (i = 0; i < 512 * SZ_1M; i += SZ_2M)
-		ASSERT_OK(vt_map(&c, IOVA + i, p + i, SZ_2M, VT_RW, 0));
-	cost(since, 1, "map_thp_512M_256_calls");
-	since = vt_now();
-	ASSERT_OK(vt_unmap(&c, IOVA, 512 * SZ_1M, NULL));
-	cost(since, 1, "unmap_thp_512M_of_256");
+	pairs();
 }
 
-/* A second domain is attached to a container that has 512 MiB mapped. */
-static void replay(void)
+static void short_thp(void)
 {
-	struct vt_container c;
-	struct vt_dev *dev;
+	u8 *mem;
+	int i;
+
+	patched();
+	mem = vt_alloc(VT_MEM_THP, SZ_512M);
+	for (i = 0; i < NR_PEERS; i++)
+		if (wanted(i))
+			map_unmap(i, &thp, mem, SZ_512M, peer_has_pieces(i) ? SZ_2M : 0);
+	for (i = 0; i < NR_PEERS; i++)
+		if (wanted(i) && i != PEER_FLOOR)
+			one_piece(i, &thp, mem, SZ_512M, SZ_2M);
+}
+
+static void short_small(void)
+{
+	u8 *mem;
+	int i;
+
+	patched();
+	mem = vt_alloc(VT_MEM_SCATTERED, SZ_512M);
+	for (i = 0; i < NR_PEERS; i++)
+		if (wanted(i) && (i <= PEER_TYPE1 && i != PEER_GRANULE))
+			map_unmap(i, &small, mem, SZ_512M, 0);
+}
+
+/* The same for sizes and pieces of every kind. */
+static void matrix(const struct backing *b, u64 max)
+{
+	static const u64 sizes[] = { SZ_2M, SZ_64M, SZ_512M, SZ_1G };
+	static const u64 pieces[] = { 0, SZ_4K, SZ_64K, SZ_2M, SZ_1G };
+	size_t s, g;
+	u8 *mem;
+	int i;
+
+	patched();
+	mem = vt_alloc(b->kind, max);
+	for (s = 0; s < ARRAY_SIZE(sizes) && sizes[s] <= max; s++)
+		for (g = 0; g < ARRAY_SIZE(pieces) && pieces[g] <= sizes[s]; g++)
+			for (i = 0; i < NR_PEERS; i++) {
+				bool calls = i == PEER_TYPE1_CALLS || i == PEER_COPY_CALLS ||
+					     i == PEER_IOMMUFD_CALLS;
+
+				if (!wanted(i) || (pieces[g] && !peer_has_pieces(i)) ||
+				    (!pieces[g] && (calls || i == PEER_GRANULE)) ||
+				    (calls && sizes[s] / pieces[g] > MAX_CALLS))
+					continue;
+				if (sizes[s] == SZ_1G && pieces[g] == SZ_4K)
+					continue;
+				map_unmap(i, b, mem, sizes[s], pieces[g]);
+			}
+}
+
+static void full_thp(void)
+{
+	matrix(&thp, SZ_1G);
+}
+
+static void full_small(void)
+{
+	matrix(&small, SZ_512M);
+}
+
+static void full_hugetlb(void)
+{
+	vt_write_file("/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages", "520");
+	matrix(&huge, SZ_1G);
+}
+
+static void full_hugetlb_1g(void)
+{
+	u8 *mem;
+	int i;
+
+	patched();
+	mem = vt_alloc(VT_MEM_HUGE_1G, SZ_1G);
+	for (i = 0; i < NR_PEERS; i++)
+		if (wanted(i))
+			map_unmap(i, &huge1g, mem, SZ_1G, peer_has_pieces(i) ? SZ_1G : 0);
+}
+
+
+/* ---- Memory into and out of a super-container ---- */
+
+static void register_of(const struct backing *b, u64 size)
+{
+	struct peers p;
 	u64 since;
-	void *p;
+	void *mem;
+	int ret;
 
-	need_icount();
-	td_need();
-	td_arm();
-	td_set("refuse_sharing", 1);
-	vt_open_v2(&c);
-	dev = vt_add_edu(&c, 1);
+	mem = vt_alloc(b->kind, size);
+	ret = peer_open(&p, PEER_SUPER, mem, 0);
+	if (!ret)
+		ret = peer_register(&p, mem, SZ_2M);
+	if (!ret)
+		ret = peer_unregister(&p, mem, SZ_2M);
+	since = vt_now();
+	if (!ret)
+		ret = peer_register(&p, mem, size);
+	figure("register", PEER_SUPER, b, size, 0, ret, vt_now() - since);
+	since = vt_now();
+	if (!ret)
+		ret = peer_unregister(&p, mem, size);
+	figure("unregister", PEER_SUPER, b, size, 0, ret, vt_now() - since);
+	peer_close(&p);
+	vt_free(mem, b->kind, size);
+}
+
+static void short_register(void)
+{
+	if (!patched())
+		SKIP("the unpatched kernel has no super-container");
+	register_of(&thp, SZ_512M);
+	register_of(&small, SZ_512M);
+}
+
+static void full_register(void)
+{
+	if (!patched())
+		SKIP("the unpatched kernel has no super-container");
+	register_of(&thp, SZ_64M);
+	register_of(&thp, SZ_1G);
+	register_of(&small, SZ_64M);
+	register_of(&huge1g, SZ_1G);
+}
+
+/* ---- A second domain is attached to a container that has 512 MiB mapped ---- */
+
+static void replay(enum peer peer, const struct backing *b, u64 size)
+{
+	struct vt_container *c;
+	struct vt_dev *dev;
+	struct peers p;
+	u64 since;
+	void *mem;
+	int ret;
+
+	mem = vt_alloc(b->kind, size);
+	ret = peer_open(&p, peer, mem, size);
+	if (ret) {
+		figure("replay", peer, b, size, 0, ret, 0);
+		peer_close(&p);
+		return;
+	}
+	c = &p.user[0].c;
+	dev = vt_add_edu(c, 7);
 	vt_remove(dev);
 	since = vt_now();
-	dev = vt_add_edu(&c, 1);
+	dev = vt_add_edu(c, 7);
 	since = vt_now() - since;
 	vt_remove(dev);
 
-	p = vt_alloc(VT_MEM_THP, 512 * SZ_1M);
-	ASSERT_OK(vt_map(&c, IOVA, p, 512 * SZ_1M, VT_RW, 0));
+	ret = peer_map_one(&p, 0, IOVA, mem, size, 0);
 	/* What attaching costs with nothing mapped is no part of the replay. */
 	since += vt_now();
-	dev = vt_add_edu(&c, 1);
-	cost(since, 1, "replay_thp_512M");
+	dev = vt_add_edu(c, 7);
+	figure("replay", peer, b, size, 0, ret, vt_now() - since);
 	vt_remove(dev);
+	peer_close(&p);
+	vt_free(mem, b->kind, size);
 }
 
-#ifdef VFIO_DMA_MAP_FLAG_GRANULE
-static void granule(void)
+static void short_replay(void)
 {
-	struct vt_container c;
-	u64 since;
-	void *p;
-
-	need_icount();
-	vt_open_v2(&c);
-	vt_need_granule(&c);
-	p = vt_alloc(VT_MEM_THP, 512 * SZ_1M);
-
-	ASSERT_OK(vt_map(&c, IOVA, p, 512 * SZ_1M, VT_RW, SZ_2M));
-	ASSERT_OK(vt_unmap(&c, IOVA, 512 * SZ_1M, NULL));
-	since = vt_now();
-	ASSERT_OK(vt_map(&c, IOVA, p, 512 * SZ_1M, VT_RW, SZ_2M));
-	cost(since, 1, "map_thp_512M_granule_2M");
-	since = vt_now();
-	ASSERT_OK(vt_unmap(&c, IOVA + 64 * SZ_2M, SZ_2M, NULL));
-	cost(since, 1, "unmap_one_granule_2M");
-	since = vt_now();
-	ASSERT_OK(vt_unmap(&c, IOVA, 512 * SZ_1M, NULL));
-	cost(since, 1, "unmap_thp_512M_granule_2M");
+	patched();
+	td_need();
+	td_arm();
+	td_set("refuse_sharing", 1);
+	replay(PEER_TYPE1, &thp, SZ_512M);
+	if (patched())
+		replay(PEER_SUPER, &thp, SZ_512M);
 }
-#endif
+
+/* ---- The first containers, one after the other, to the same memory ---- */
+
+static void join(enum peer peer, const struct backing *b, u8 *mem, u64 size, u64 piece)
+{
+	struct peers p;
+	u64 since, took = 0;
+	char op[16];
+	int ret, i;
+
+	ret = peer_open(&p, peer, mem, size);
+	for (i = 0; i < PEER_USERS; i++) {
+		if (!ret && i)
+			ret = peer_add(&p);
+		snprintf(op, sizeof(op), "join%d", i + 1);
+		since = vt_now();
+		if (!ret && (i || (peer != PEER_COPY && peer != PEER_COPY_CALLS)))
+			ret = peer_map(&p, i, IOVA, mem, size, piece);
+		took = vt_now() - since;
+		/* The first one brings the memory */
+		if (!i)
+			took += p.prepare_ns;
+		figure(op, peer, b, size, piece, ret, took);
+		if (ret)
+			break;
+	}
+	peer_close(&p);
+}
+
+static void full_join(void)
+{
+	static const enum peer peers[] = { PEER_SUPER, PEER_GRANULE, PEER_TYPE1,
+					   PEER_TYPE1_CALLS, PEER_COPY };
+	size_t i;
+	u8 *mem;
+
+	patched();
+	mem = vt_alloc(VT_MEM_THP, SZ_512M);
+	for (i = 0; i < ARRAY_SIZE(peers); i++)
+		if (wanted(peers[i]))
+			join(peers[i], &thp, mem, SZ_512M,
+			     peer_has_pieces(peers[i]) ? SZ_2M : 0);
+}
+
+/* ---- How it grows ---- */
+
+static u64 next_random(u64 *seed)
+{
+	*seed = *seed * 6364136223846793005ull + 1442695040888963407ull;
+	return *seed >> 33;
+}
+
+/*
+ * A virtual IOMMU's pair of calls beside so many other mappings. All of them map the
+ * same page, so that there can be many.
+ */
+static void among(enum peer peer, u8 *mem, u64 nr)
+{
+	const unsigned int times = 64;
+	u64 i, since, seed = 7, at;
+	struct peers p;
+	char text[24];
+	int ret;
+
+	snprintf(text, sizeof(text), "%llu", nr);
+	ret = open_peer(&p, peer, mem, SZ_4K);
+	since = vt_now();
+	for (i = 0; i < nr && !ret; i++)
+		ret = peer_map_one(&p, LAST(&p), IOVA + i * SZ_8K, mem, SZ_4K, 0);
+	figure_n("build", peer, &small, text, 0, ret, vt_now() - since);
+	since = vt_now();
+	for (i = 0; i < times && !ret; i++) {
+		at = IOVA + next_random(&seed) % nr * SZ_8K;
+		ret = peer_unmap(&p, LAST(&p), at, SZ_4K);
+		if (!ret)
+			ret = peer_map_one(&p, LAST(&p), at, mem, SZ_4K, 0);
+	}
+	figure_n("among", peer, &small, text, 0, ret, (vt_now() - since) / times);
+	since = vt_now();
+	if (!ret)
+		ret = peer_unmap(&p, LAST(&p), IOVA, nr * SZ_8K);
+	figure_n("clear", peer, &small, text, 0, ret, vt_now() - since);
+	peer_close(&p);
+}
+
+static void mappings(u64 min, u64 max)
+{
+	static const u64 nrs[] = { 10, 100, 1000, 10000, 60000 };
+	static const enum peer peers[] = { PEER_SUPER, PEER_TYPE1, PEER_IOMMUFD, PEER_COPY };
+	size_t i, n;
+	u8 *mem;
+
+	patched();
+	mem = vt_alloc(VT_MEM_4K, SZ_4K);
+	for (i = 0; i < ARRAY_SIZE(peers); i++)
+		for (n = 0; n < ARRAY_SIZE(nrs); n++)
+			if (wanted(peers[i]) && nrs[n] >= min && nrs[n] <= max)
+				among(peers[i], mem, nrs[n]);
+}
+
+static void short_mappings(void)
+{
+	mappings(10, 10000);
+}
+
+static void full_mappings(void)
+{
+	mappings(60000, 60000);
+}
+
+/* So many holes in one mapping, then unmap and map beside them, then all of it. */
+static void holes_in(enum peer peer, u8 *mem, u64 nr)
+{
+	const unsigned int times = 64;
+	u64 i, since, seed = 7, at;
+	struct peers p;
+	char text[24];
+	int ret;
+
+	snprintf(text, sizeof(text), "%llu", nr);
+	ret = open_peer(&p, peer, mem, 2 * nr * SZ_4K);
+	if (!ret)
+		ret = peer_map_one(&p, LAST(&p), IOVA, mem, 2 * nr * SZ_4K, SZ_4K);
+	since = vt_now();
+	/* In no order: 7919 is prime to nr */
+	for (i = 0; i < nr && !ret; i++)
+		ret = peer_unmap(&p, LAST(&p), IOVA + i * 7919 % nr * SZ_8K, SZ_4K);
+	figure_n("punch", peer, &thp, text, SZ_4K, ret, vt_now() - since);
+	since = vt_now();
+	for (i = 0; i < times && !ret; i++) {
+		at = next_random(&seed) % nr * SZ_8K;
+		ret = peer_map_one(&p, LAST(&p), IOVA + at, mem + at, SZ_4K, 0);
+		if (!ret)
+			ret = peer_unmap(&p, LAST(&p), IOVA + at, SZ_4K);
+	}
+	figure_n("inhole", peer, &thp, text, SZ_4K, ret, (vt_now() - since) / times);
+	since = vt_now();
+	if (!ret)
+		ret = peer_unmap(&p, LAST(&p), IOVA, 2 * nr * SZ_4K);
+	figure_n("clearholes", peer, &thp, text, SZ_4K, ret, vt_now() - since);
+	peer_close(&p);
+}
+
+static void holes(u64 min, u64 max)
+{
+	static const u64 nrs[] = { 10, 100, 1000, 10000, 60000 };
+	u8 *mem;
+	size_t n;
+
+	if (!patched())
+		SKIP("the unpatched kernel's mappings have no holes");
+	mem = vt_alloc(VT_MEM_THP, SZ_512M);
+	for (n = 0; n < ARRAY_SIZE(nrs); n++) {
+		if (nrs[n] < min || nrs[n] > max)
+			continue;
+		holes_in(PEER_SUPER, mem, nrs[n]);
+		holes_in(PEER_GRANULE, mem, nrs[n]);
+	}
+}
+
+static void short_holes(void)
+{
+	holes(10, 10000);
+}
+
+static void full_holes(void)
+{
+	holes(60000, 60000);
+}
+
+/*
+ * virtio-mem: single granules of a large mapping, unmapped and mapped again at random.
+ * Large memory is one page of 1 GiB, over and over.
+ */
+static u8 *aliases(u64 size)
+{
+	u8 *p;
+	u64 at;
+	int fd;
+
+	fd = memfd_create("cost", MFD_CLOEXEC | MFD_HUGETLB | 30u << MAP_HUGE_SHIFT);
+	if (fd < 0 || ftruncate(fd, SZ_1G))
+		FAIL("a file of a huge page of 1 GiB: %s", strerror(errno));
+	p = mmap(NULL, size + SZ_1G, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+		 -1, 0);
+	ASSERT_TRUE(p != MAP_FAILED);
+	p = (u8 *)ALIGN_UP((uintptr_t)p, SZ_1G);
+	for (at = 0; at < size; at += SZ_1G) {
+		ASSERT_TRUE(mmap(p + at, SZ_1G, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
+				 fd, 0) == p + at);
+		p[at] = 1;
+	}
+	close(fd);
+	return p;
+}
+
+static void random_granules(enum peer peer, u8 *mem, u64 size, u64 piece)
+{
+	const unsigned int times = 128;
+	u64 since, at, unmap = 0, map = 0, seed = 7;
+	struct peers p;
+	unsigned int i;
+	int ret;
+
+	ret = open_peer(&p, peer, mem, size);
+	if (peer == PEER_SUPER)
+		figure("register", peer, &huge1g, size, 0, ret, p.prepare_ns);
+	since = vt_now();
+	if (!ret)
+		ret = peer_map(&p, LAST(&p), IOVA, mem, size, piece);
+	figure("map", peer, &huge1g, size, piece, ret, vt_now() - since);
+	for (i = 0; i < times && !ret; i++) {
+		at = next_random(&seed) % (size / piece) * piece;
+		since = vt_now();
+		ret = peer_unmap(&p, LAST(&p), IOVA + at, piece);
+		unmap += vt_now() - since;
+		since = vt_now();
+		if (!ret)
+			ret = peer_map_one(&p, LAST(&p), IOVA + at, mem + at, piece, 0);
+		map += vt_now() - since;
+	}
+	figure("unmap1", peer, &huge1g, size, piece, ret, unmap / times);
+	figure("remap1", peer, &huge1g, size, piece, ret, map / times);
+	since = vt_now();
+	if (!ret)
+		ret = peer_unmap(&p, LAST(&p), IOVA, size);
+	figure("unmap", peer, &huge1g, size, piece, ret, vt_now() - since);
+	peer_close(&p);
+}
+
+static void random_of(u64 size)
+{
+	static const enum peer peers[] = { PEER_SUPER, PEER_GRANULE, PEER_TYPE1_CALLS,
+					   PEER_IOMMUFD_CALLS, PEER_COPY_CALLS };
+	size_t i;
+	u8 *mem;
+
+	patched();
+	mem = aliases(size);
+	for (i = 0; i < ARRAY_SIZE(peers); i++)
+		if (wanted(peers[i]) && (i < 2 || size / SZ_2M <= MAX_CALLS))
+			random_granules(peers[i], mem, size, SZ_2M);
+}
+
+static void short_random_1g(void)
+{
+	random_of(SZ_1G);
+}
+
+static void short_random_32g(void)
+{
+	if (!patched())
+		SKIP("the unpatched kernel has no granules");
+	random_of(32 * SZ_1G);
+}
+
+static void full_random_256g(void)
+{
+	random_of(256 * SZ_1G);
+}
+
+static void full_random_1t(void)
+{
+	if (!patched())
+		SKIP("the unpatched kernel has no granules");
+	random_of(SZ_1T);
+}
+
+/* ---- Extents: the cost of each IOMMU page, which must not depend on its size ---- */
 
 #ifdef VFIO_IOMMU_DMA_EXTENTS
-static void extents_of(enum vt_mem kind, u64 size, u64 pages, u64 granule, const char *what)
+static void extents_of(enum peer peer, const struct backing *b, u64 size, u64 pages,
+		       u64 granule)
 {
 	static struct vfio_dma_extent extent[1024];
 	struct vfio_iommu_type1_dma_extents req = {
@@ -171,50 +676,165 @@ static void extents_of(enum vt_mem kind, u64 size, u64 pages, u64 granule, const
 		.extents = (uintptr_t)extent,
 		.count = ARRAY_SIZE(extent),
 	};
-	struct vt_container c;
+	struct peers p;
 	u64 since;
-	void *p;
+	void *mem;
+	int ret;
 
-	need_icount();
-	vt_open_v2(&c);
-	if (vt_check_extension(&c, VFIO_DMA_EXTENTS) != 1)
-		SKIP("the kernel has no VFIO_IOMMU_DMA_EXTENTS");
-	p = vt_alloc(kind, size);
-	ASSERT_OK(vt_map(&c, IOVA, p, size, VT_RW, granule));
-
+	mem = vt_alloc(b->kind, size);
+	ret = open_peer(&p, peer, mem, size);
+	if (!ret)
+		ret = peer_map_one(&p, LAST(&p), IOVA, mem, size, granule);
 	since = vt_now();
-	ASSERT_EQ(ioctl(c.fd, VFIO_IOMMU_DMA_EXTENTS, &req), 0);
-	cost(since, pages, what);
-	ASSERT_EQ(req.size, 0);
-	ASSERT_EQ(req.count, 1);
-	ASSERT_EQ(extent[0].size, size);
-	ASSERT_EQ(extent[0].pgsize, size / pages);
+	if (!ret && ioctl(p.user[LAST(&p)].c.fd, VFIO_IOMMU_DMA_EXTENTS, &req))
+		ret = -errno;
+	figure("extents", peer, b, size, granule, ret, vt_now() - since);
+	figure("extent_page", peer, b, size, granule, ret, (vt_now() - since) / pages);
+	if (!ret) {
+		ASSERT_EQ(req.size, 0);
+		ASSERT_EQ(req.count, 1);
+		ASSERT_EQ(extent[0].size, size);
+		ASSERT_EQ(extent[0].pgsize, size / pages);
+	}
+	peer_close(&p);
+	vt_free(mem, b->kind, size);
 }
 
-/* Cost for each IOMMU page, which must not depend on its size. */
-static void extents_2m(void)
+static void short_extents(void)
 {
-	extents_of(VT_MEM_THP, SZ_1G, 512, SZ_2M, "extents_page_2M");
+	if (!patched())
+		SKIP("the unpatched kernel has no VFIO_IOMMU_DMA_EXTENTS");
+	extents_of(PEER_GRANULE, &thp, SZ_1G, 512, SZ_2M);
+	extents_of(PEER_TYPE1, &small, 256 * SZ_1M, 65536, 0);
 }
 
-static void extents_4k(void)
+static void full_extents(void)
 {
-	extents_of(VT_MEM_SCATTERED, 256 * SZ_1M, 65536, 0, "extents_page_4k");
+	if (!patched())
+		SKIP("the unpatched kernel has no VFIO_IOMMU_DMA_EXTENTS");
+	extents_of(PEER_SUPER, &thp, SZ_1G, 512, SZ_2M);
+	extents_of(PEER_GRANULE, &thp, SZ_64M, 32, SZ_2M);
+	extents_of(PEER_GRANULE, &huge1g, SZ_1G, 1, SZ_1G);
+	extents_of(PEER_GRANULE, &thp, SZ_64M, SZ_64M / SZ_4K, SZ_4K);
 }
 #endif
+
+/* ---- What it keeps: bytes of the kernel's memory, page tables of the IOMMU apart ---- */
+
+/* Free memory and what is known to be no concern of ours. */
+static s64 kernel_bytes(void)
+{
+	/* Pages that each CPU keeps for itself are given back first. */
+	vt_write_file("/proc/sys/vm/compact_memory", "1");
+	vt_write_file("/proc/sys/vm/stat_refresh", "1");
+	return -(s64)(vt_meminfo("MemFree") + vt_meminfo("SecPageTables") +
+		      vt_meminfo("PageTables") + vt_meminfo("AnonPages"));
+}
+
+static u64 per(s64 bytes, u64 nr)
+{
+	return bytes > 0 ? bytes / (s64)nr : 0;
+}
+
+static void memory_of_mappings(enum peer peer, u8 *mem)
+{
+	const u64 nr = 20000;
+	struct peers p;
+	s64 before;
+	u64 i;
+	int ret;
+
+	ret = open_peer(&p, peer, mem, SZ_4K);
+	before = kernel_bytes();
+	for (i = 0; i < nr && !ret; i++)
+		ret = peer_map_one(&p, LAST(&p), IOVA + i * SZ_8K, mem, SZ_4K, 0);
+	figure("bytes_mapping", peer, &small, SZ_4K, 0, ret, per(kernel_bytes() - before, nr));
+	peer_close(&p);
+}
+
+static void memory_of_holes(enum peer peer, u8 *mem)
+{
+	const u64 nr = 20000, size = 2 * nr * SZ_4K;
+	struct peers p;
+	s64 before;
+	u64 i;
+	int ret;
+
+	ret = open_peer(&p, peer, mem, size);
+	before = kernel_bytes();
+	if (!ret)
+		ret = peer_map_one(&p, LAST(&p), IOVA, mem, size, SZ_4K);
+	figure("bytes_mapping", peer, &thp, size, SZ_4K, ret, kernel_bytes() - before);
+	before = kernel_bytes();
+	for (i = 0; i < nr && !ret; i++)
+		ret = peer_unmap(&p, LAST(&p), IOVA + i * SZ_8K, SZ_4K);
+	figure("bytes_hole", peer, &thp, size, SZ_4K, ret, per(kernel_bytes() - before, nr));
+	peer_close(&p);
+}
+
+/* In pieces as they come, so that it is what comes on top: the second GiB of two. */
+static void memory_of_registered(const struct backing *b, u64 size)
+{
+	struct peers p;
+	s64 before;
+	void *mem;
+	int ret;
+
+	mem = vt_alloc(b->kind, size);
+	ret = peer_open(&p, PEER_SUPER, mem, 0);
+	before = kernel_bytes();
+	if (!ret)
+		ret = peer_register(&p, mem, size);
+	figure("bytes_registered", PEER_SUPER, b, size, 0, ret, kernel_bytes() - before);
+	peer_close(&p);
+	vt_free(mem, b->kind, size);
+}
+
+static void full_memory(void)
+{
+	u8 *mem;
+	int i;
+
+	patched();
+	mem = vt_alloc(VT_MEM_4K, SZ_4K);
+	for (i = 0; i < NR_PEERS; i++)
+		if (wanted(i) && i != PEER_FLOOR && i != PEER_TYPE1_CALLS &&
+		    i != PEER_COPY_CALLS && i != PEER_IOMMUFD_CALLS)
+			memory_of_mappings(i, mem);
+	if (!patched())
+		return;
+	mem = vt_alloc(VT_MEM_THP, SZ_512M);
+	memory_of_holes(PEER_SUPER, mem);
+	memory_of_holes(PEER_GRANULE, mem);
+	vt_free(mem, VT_MEM_THP, SZ_512M);
+	memory_of_registered(&thp, SZ_1G);
+	memory_of_registered(&huge1g, SZ_1G);
+	memory_of_registered(&small, SZ_512M);
+}
 
 VTEST_MAIN(
-	VTEST(thp),
-	VTEST(small),
-	VTEST(pair_4k),
-	VTEST(pair_2m),
-	VTEST(many_calls),
-	VTEST(replay),
-#ifdef VFIO_DMA_MAP_FLAG_GRANULE
-	VTEST(granule),
-#endif
+	VTEST(short_pairs),
+	VTEST(short_thp),
+	VTEST(short_small),
+	VTEST(short_register),
+	VTEST(short_replay),
+	VTEST(short_mappings),
+	VTEST(short_holes),
+	VTEST(short_random_1g),
+	VTEST(short_random_32g),
 #ifdef VFIO_IOMMU_DMA_EXTENTS
-	VTEST(extents_2m),
-	VTEST(extents_4k),
+	VTEST(short_extents),
+	VTEST(full_extents),
 #endif
+	VTEST(full_thp),
+	VTEST(full_hugetlb_1g),
+	VTEST(full_small),
+	VTEST(full_register),
+	VTEST(full_join),
+	VTEST(full_mappings),
+	VTEST(full_holes),
+	VTEST(full_random_256g),
+	VTEST(full_random_1t),
+	VTEST(full_memory),
+	VTEST(full_hugetlb),
 )

@@ -1,0 +1,210 @@
+# results.csv to the tables of results.txt, and the data of the plots.
+# The kernel's column is folded into the peer's: "type1" of the unpatched kernel
+# is the peer "v2", what users have today.
+BEGIN {
+	FS = ","
+	# peer in the file, at its column; what the columns stand for is in head.txt
+	ncols = split("floor super granule type1 type1xN iommufd iommufdxN copy copyxN v2 v2xN", col, " ")
+	nbackings = split("thp huge huge1G 4k", backing, " ")
+	nsizes = split("4K 2M 64M 512M 1G 32G 256G 1T", sizes, " ")
+	npieces = split("- 4K 64K 2M 1G", pieces, " ")
+	ncounts = split("10 100 1000 10000 60000", counts, " ")
+}
+function bytes(s) {
+	return s * (s ~ /K$/ ? 1024 : s ~ /M$/ ? 1048576 : s ~ /G$/ ? 1073741824 : s ~ /T$/ ? 1099511627776 : 1)
+}
+NR > 1 {
+	peer = $3
+	if ($1 == "unpatched") {
+		if (peer == "floor")
+			next
+		sub(/^type1/, "v2", peer)
+	}
+	what = $2 SUBSEP peer SUBSEP $4 SUBSEP $5 SUBSEP $6
+	val[what] = $7 != "" ? $7 : $8
+	there[$2, $4, $5, $6] = 1
+}
+function get(op, peer, b, size, piece) {
+	if ((op, peer, b, size, piece) in val)
+		return val[op, peer, b, size, piece]
+	return ""
+}
+function is_number(v) { return v ~ /^[0-9]+$/ }
+# In thousands; what is below ten with a digit more
+function show(v, unit) {
+	if (v == "")
+		return "."
+	if (!is_number(v))
+		return v
+	if (unit == 1)
+		return v
+	return v < 10000 ? sprintf("%.2f", v / 1000) : v < 100000 ? sprintf("%.1f", v / 1000) : sprintf("%.0f", v / 1000)
+}
+function ratio(v, floor) {
+	if (!is_number(v) || !is_number(floor) || !floor)
+		return ""
+	return v / floor >= 100 ? sprintf("%.0fx", v / floor) : sprintf("%.2fx", v / floor)
+}
+function heading(title, left,	i) {
+	printf "\n%s\n\n%-18s", title, left
+	for (i = 1; i <= ncols; i++)
+		printf "%10s", col[i]
+	print ""
+}
+# One line of figures, and below it how many times the floor they are
+function row(label, op, b, size, piece, ratios,	i, v, floor, any) {
+	floor = get(op, "floor", b, size, piece)
+	printf "%-18s", label
+	for (i = 1; i <= ncols; i++) {
+		v = get(op, col[i], b, size, piece)
+		# What knows no pieces costs the same whatever they are
+		if (v == "" && piece != "-")
+			v = get(op, col[i], b, size, "-")
+		cell[i] = v
+		printf "%10s", show(v, 1000)
+	}
+	print ""
+	if (!ratios || !is_number(floor))
+		return
+	printf "%-18s", ""
+	for (i = 1; i <= ncols; i++)
+		printf "%10s", i == 1 ? "" : ratio(cell[i], floor)
+	print ""
+}
+function matrix(op, title,	b, s, p) {
+	for (b = 1; b <= nbackings; b++) {
+		any = 0
+		for (s = 1; s <= nsizes; s++)
+			for (p = 1; p <= npieces; p++)
+				if ((op, backing[b], sizes[s], pieces[p]) in there && \
+				    (op, "floor", backing[b], sizes[s], pieces[p]) in val) {
+					if (!any++)
+						heading(title ", " names[backing[b]], "size     piece")
+					row(sprintf("%-8s %s", sizes[s], pieces[p]), op, backing[b], sizes[s], pieces[p], 1)
+				}
+	}
+}
+END {
+	names["thp"] = "transparent huge pages"; names["huge"] = "hugetlb, 2 MiB"
+	names["huge1G"] = "hugetlb, 1 GiB"; names["4k"] = "scattered 4 KiB pages"
+
+	matrix("map", "MAP all of it")
+	matrix("unmap", "UNMAP all of it in one call")
+
+	heading("ONE PIECE of a mapping, unmapped alone and mapped again (THP)", "size     piece")
+	row("unmap 512M 2M", "unmap1", "thp", "512M", "2M", 0)
+	row("map   512M 2M", "remap1", "thp", "512M", "2M", 0)
+	heading("A PAIR of map and unmap, as a virtual IOMMU makes them", "size")
+	row("4K", "pair", "4k", "4K", "-", 1)
+	row("2M", "pair", "thp", "2M", "-", 1)
+
+	heading("SINGLE PIECES of 2 MiB AT RANDOM, in a mapping of (virtio-mem)", "")
+	for (s = 1; s <= nsizes; s++)
+		if (("unmap1", "huge1G", sizes[s], "2M") in there) {
+			row("unmap in " sizes[s], "unmap1", "huge1G", sizes[s], "2M", 0)
+			row("map in " sizes[s], "remap1", "huge1G", sizes[s], "2M", 0)
+		}
+
+	heading("CONTAINERS one after the other to the same 512 MiB, THP, pieces of 2 MiB", "")
+	for (i = 1; i <= 8; i++)
+		row("container " i, "join" i, "thp", "512M", "2M", 0)
+
+	heading("GROWTH: a pair of 4 KiB beside so many mappings", "mappings")
+	for (i = 1; i <= ncounts; i++)
+		row(counts[i], "among", "4k", counts[i], "-", 0)
+	heading("GROWTH: to make so many mappings", "mappings")
+	for (i = 1; i <= ncounts; i++)
+		row(counts[i], "build", "4k", counts[i], "-", 0)
+	heading("GROWTH: to unmap so many mappings in one call", "mappings")
+	for (i = 1; i <= ncounts; i++)
+		row(counts[i], "clear", "4k", counts[i], "-", 0)
+	heading("GROWTH: to unmap so many single pages of one mapping, in no order", "holes")
+	for (i = 1; i <= ncounts; i++)
+		row(counts[i], "punch", "thp", counts[i], "4K", 0)
+	heading("GROWTH: a pair of 4 KiB in one of so many holes", "holes")
+	for (i = 1; i <= ncounts; i++)
+		row(counts[i], "inhole", "thp", counts[i], "4K", 0)
+	heading("GROWTH: to unmap all of a mapping with so many holes", "holes")
+	for (i = 1; i <= ncounts; i++)
+		row(counts[i], "clearholes", "thp", counts[i], "4K", 0)
+
+	print "\nREGISTER and unregister memory, beside what type1 pays to pin it: a map in\none call less the floor of one iommu_map() for each contiguous run\n"
+	printf "%-18s%12s%12s%12s\n", "size     backing", "register", "unregister", "type1 pins"
+	for (s = 1; s <= nsizes; s++)
+		for (b = 1; b <= nbackings; b++) {
+			v = get("register", "super", backing[b], sizes[s], "-")
+			if (v == "")
+				continue
+			t = get("map", "type1", backing[b], sizes[s], "-")
+			f = get("map", "floor", backing[b], sizes[s], "-")
+			printf "%-9s%-9s%12s%12s%12s\n", sizes[s], backing[b], show(v, 1000),
+				show(get("unregister", "super", backing[b], sizes[s], "-"), 1000),
+				t != "" && f != "" ? show(t - f, 1000) : "."
+		}
+
+	print "\nEXTENTS of what is mapped, instructions for each IOMMU page\n"
+	for (w in val) {
+		split(w, k, SUBSEP)
+		if (k[1] == "extent_page")
+			printf "%-10s%-10s%-10s%-10s%10s\n", k[2], k[3], k[4], k[5], val[w] | "sort"
+	}
+	close("sort")
+	print "\nREPLAY: a second domain attached to a container that maps 512 MiB (THP)\n"
+	printf "%-18s%10s\n%-18s%10s\n%-18s%10s\n", "super", show(get("replay", "super", "thp", "512M", "-"), 1000),
+		"type1", show(get("replay", "type1", "thp", "512M", "-"), 1000),
+		"v2", show(get("replay", "v2", "thp", "512M", "-"), 1000)
+
+	print "\nMEMORY the kernel keeps, in bytes, page tables of the IOMMU apart\n"
+	printf "%-44s", ""
+	for (i = 2; i <= ncols; i++)
+		if (col[i] !~ /xN/)
+			printf "%10s", col[i]
+	print ""
+	mem("a mapping of 4 KiB", "bytes_mapping", "4k", "4K", "-")
+	mem("a mapping of 40000 granules of 4 KiB", "bytes_mapping", "thp", "160000K", "4K")
+	mem("one more hole in it", "bytes_hole", "thp", "160000K", "4K")
+	mem("1 GiB registered, THP", "bytes_registered", "thp", "1G", "-")
+	mem("1 GiB registered, hugetlb 1 GiB", "bytes_registered", "huge1G", "1G", "-")
+	mem("512 MiB registered, scattered 4 KiB", "bytes_registered", "4k", "512M", "-")
+
+	plot("size", "map", "thp", "2M", sizes, nsizes, 1)
+	plot("unmapsize", "unmap", "thp", "2M", sizes, nsizes, 1)
+	plot("random", "unmap1", "huge1G", "2M", sizes, nsizes, 1)
+	plot("mappings", "among", "4k", "-", counts, ncounts, 0)
+	plot("build", "build", "4k", "-", counts, ncounts, 0)
+	plot("holes", "inhole", "thp", "4K", counts, ncounts, 0)
+	plot("punch", "punch", "thp", "4K", counts, ncounts, 0)
+	file = dir "/containers.dat"
+	for (i = 1; i <= 8; i++) {
+		printf "%d", i >file
+		for (c = 1; c <= ncols; c++) {
+			v = get("join" i, col[c], "thp", "512M", "2M")
+			if (v == "") v = get("join" i, col[c], "thp", "512M", "-")
+			printf " %s", is_number(v) ? v : "?" >file
+		}
+		print "" >file
+	}
+}
+function mem(label, op, b, size, piece,	i) {
+	printf "%-44s", label
+	for (i = 2; i <= ncols; i++)
+		if (col[i] !~ /xN/)
+			printf "%10s", show(get(op, col[i], b, size, piece), 1)
+	print ""
+}
+# x, then a column for each peer, "?" where there is none
+function plot(name, op, b, piece, xs, nx, is_size,	i, c, v, file) {
+	file = dir "/" name ".dat"
+	for (i = 1; i <= nx; i++) {
+		if (!((op, b, xs[i], piece) in there))
+			continue
+		printf "%.0f", is_size ? bytes(xs[i]) / 1048576 : xs[i] >file
+		for (c = 1; c <= ncols; c++) {
+			v = get(op, col[c], b, xs[i], piece)
+			if (v == "" && piece != "-")
+				v = get(op, col[c], b, xs[i], "-")
+			printf " %s", is_number(v) ? v : "?" >file
+		}
+		print "" >file
+	}
+}

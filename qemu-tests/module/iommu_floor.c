@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Test only: the least that mapping memory for a device can cost.
+ *
+ * /dev/iommu_floor has, for each open file, a paging domain that the last edu
+ * device of the machine is attached to.  An ioctl pins memory of the caller, then
+ * maps and unmaps it there by bare calls of the IOMMU API, one iommu_map() for
+ * each physically contiguous run of pages, cut at granules, and takes the time of
+ * these calls alone.  A benchmark holds against it what VFIO and iommufd add.
+ */
+
+#include <linux/fs.h>
+#include <linux/iommu.h>
+#include <linux/ktime.h>
+#include <linux/miscdevice.h>
+#include <linux/mm.h>
+#include <linux/module.h>
+#include <linux/pci.h>
+#include <linux/slab.h>
+#include <linux/uaccess.h>
+
+#include "iommu_floor.h"
+
+#define EDU_VENDOR	0x1234
+#define EDU_DEVICE	0x11e8
+
+#define FLOOR_PROT	(IOMMU_READ | IOMMU_WRITE | IOMMU_CACHE)
+#define FLOOR_BATCH	512
+
+struct floor {
+	struct pci_dev *pdev;
+	struct iommu_domain *domain;
+};
+
+struct floor_run {
+	phys_addr_t phys;
+	size_t size;
+};
+
+struct floor_memory {
+	struct page **pages;
+	unsigned long npages;		/* pinned so far */
+	struct floor_run *runs;
+	unsigned long nruns;
+};
+
+static struct pci_dev *floor_device(void)
+{
+	struct pci_dev *pdev = NULL, *last = NULL;
+
+	while ((pdev = pci_get_device(EDU_VENDOR, EDU_DEVICE, pdev))) {
+		pci_dev_put(last);
+		last = pci_dev_get(pdev);
+	}
+	return last;
+}
+
+static int floor_open(struct inode *inode, struct file *file)
+{
+	struct floor *floor;
+	int ret;
+
+	floor = kzalloc(sizeof(*floor), GFP_KERNEL);
+	if (!floor)
+		return -ENOMEM;
+
+	ret = -ENODEV;
+	floor->pdev = floor_device();
+	if (!floor->pdev)
+		goto err_free;
+
+	floor->domain = iommu_paging_domain_alloc(&floor->pdev->dev);
+	if (IS_ERR(floor->domain)) {
+		ret = PTR_ERR(floor->domain);
+		goto err_put;
+	}
+	ret = iommu_attach_device(floor->domain, &floor->pdev->dev);
+	if (ret)
+		goto err_domain;
+
+	file->private_data = floor;
+	return 0;
+
+err_domain:
+	iommu_domain_free(floor->domain);
+err_put:
+	pci_dev_put(floor->pdev);
+err_free:
+	kfree(floor);
+	return ret;
+}
+
+static int floor_release(struct inode *inode, struct file *file)
+{
+	struct floor *floor = file->private_data;
+
+	iommu_detach_device(floor->domain, &floor->pdev->dev);
+	iommu_domain_free(floor->domain);
+	pci_dev_put(floor->pdev);
+	kfree(floor);
+	return 0;
+}
+
+static int floor_pin(struct floor_memory *mem, const struct iommu_floor *arg)
+{
+	unsigned long want = arg->size >> PAGE_SHIFT;
+
+	mem->pages = kvmalloc_array(want, sizeof(*mem->pages), GFP_KERNEL);
+	mem->runs = kvmalloc_array(want, sizeof(*mem->runs), GFP_KERNEL);
+	if (!mem->pages || !mem->runs)
+		return -ENOMEM;
+
+	while (mem->npages < want) {
+		int ret = pin_user_pages_fast(arg->vaddr +
+					      (mem->npages << PAGE_SHIFT),
+					      min(want - mem->npages,
+						  (unsigned long)FLOOR_BATCH),
+					      FOLL_WRITE | FOLL_LONGTERM,
+					      mem->pages + mem->npages);
+
+		if (ret <= 0)
+			return ret ?: -EFAULT;
+		mem->npages += ret;
+	}
+	return 0;
+}
+
+static void floor_find_runs(struct floor_memory *mem,
+			    const struct iommu_floor *arg)
+{
+	struct floor_run *run = NULL;
+	unsigned long i;
+
+	for (i = 0; i < mem->npages; i++) {
+		phys_addr_t phys = page_to_phys(mem->pages[i]);
+		u64 iova = arg->iova + ((u64)i << PAGE_SHIFT);
+		bool cut = arg->granule && !(iova & (arg->granule - 1));
+
+		if (run && !cut && run->phys + run->size == phys) {
+			run->size += PAGE_SIZE;
+			continue;
+		}
+		run = &mem->runs[mem->nruns++];
+		run->phys = phys;
+		run->size = PAGE_SIZE;
+	}
+}
+
+static void floor_release_memory(struct floor_memory *mem)
+{
+	if (mem->npages)
+		unpin_user_pages(mem->pages, mem->npages);
+	kvfree(mem->pages);
+	kvfree(mem->runs);
+}
+
+static int floor_once(struct floor *floor, const struct floor_memory *mem,
+		      struct iommu_floor *arg)
+{
+	u64 iova = arg->iova, start, mapped, done;
+	unsigned long i;
+	int ret = 0;
+
+	start = ktime_get_ns();
+	for (i = 0; i < mem->nruns && !ret; i++) {
+		ret = iommu_map(floor->domain, iova, mem->runs[i].phys,
+				mem->runs[i].size, FLOOR_PROT, GFP_KERNEL);
+		iova += ret ? 0 : mem->runs[i].size;
+	}
+	mapped = ktime_get_ns();
+	if (iova > arg->iova &&
+	    iommu_unmap(floor->domain, arg->iova, iova - arg->iova) !=
+	    iova - arg->iova)
+		ret = ret ?: -EIO;
+	done = ktime_get_ns();
+
+	arg->map_ns = mapped - start;
+	arg->unmap_ns = done - mapped;
+	return ret;
+}
+
+static int floor_run(struct floor *floor, struct iommu_floor *arg)
+{
+	struct floor_memory mem = {};
+	u64 i;
+	int ret;
+
+	if (!arg->size || !arg->times ||
+	    (arg->vaddr | arg->iova | arg->size) & ~PAGE_MASK ||
+	    (arg->granule && !is_power_of_2(arg->granule)))
+		return -EINVAL;
+
+	ret = floor_pin(&mem, arg);
+	if (ret)
+		goto out;
+	floor_find_runs(&mem, arg);
+	arg->calls = mem.nruns;
+
+	arg->pair_ns = 0;
+	for (i = 0; i < arg->times && !ret; i++) {
+		ret = floor_once(floor, &mem, arg);
+		arg->pair_ns += i ? arg->map_ns + arg->unmap_ns : 0;
+		cond_resched();
+	}
+	if (i > 1)
+		arg->pair_ns /= i - 1;
+out:
+	floor_release_memory(&mem);
+	return ret;
+}
+
+static long floor_ioctl(struct file *file, unsigned int cmd, unsigned long uarg)
+{
+	void __user *user = (void __user *)uarg;
+	struct iommu_floor arg;
+	int ret;
+
+	if (cmd != IOMMU_FLOOR_RUN)
+		return -ENOTTY;
+	if (copy_from_user(&arg, user, sizeof(arg)))
+		return -EFAULT;
+	ret = floor_run(file->private_data, &arg);
+	if (!ret && copy_to_user(user, &arg, sizeof(arg)))
+		return -EFAULT;
+	return ret;
+}
+
+static const struct file_operations floor_fops = {
+	.owner		= THIS_MODULE,
+	.open		= floor_open,
+	.release	= floor_release,
+	.unlocked_ioctl	= floor_ioctl,
+};
+
+static struct miscdevice floor_misc = {
+	.minor	= MISC_DYNAMIC_MINOR,
+	.name	= "iommu_floor",
+	.fops	= &floor_fops,
+};
+
+module_misc_device(floor_misc);
+
+MODULE_LICENSE("GPL");
+MODULE_DESCRIPTION("The least that mapping memory for a device can cost");

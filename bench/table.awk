@@ -6,7 +6,7 @@ BEGIN {
 	# peer in the file, at its column; what the columns stand for is in head.txt
 	ncols = split("floor super granule type1 type1xN iommufd iommufdxN copy copyxN v2 v2xN", col, " ")
 	nbackings = split("thp huge huge1G 4k", backing, " ")
-	nsizes = split("4K 2M 64M 512M 1G 32G 256G 1T", sizes, " ")
+	nsizes = split("4K 2M 64M 512M 1G 16G 32G 256G 1T", sizes, " ")
 	npieces = split("- 4K 64K 2M 1G", pieces, " ")
 	ncounts = split("10 100 1000 10000 60000", counts, " ")
 }

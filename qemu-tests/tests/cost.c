@@ -227,6 +227,7 @@ static void short_thp(void)
 
 	patched();
 	mem = vt_alloc(VT_MEM_THP, SZ_512M);
+	floor_of(&thp, mem, SZ_512M, 0);
 	for (i = 0; i < NR_PEERS; i++)
 		if (wanted(i))
 			map_unmap(i, &thp, mem, SZ_512M, peer_has_pieces(i) ? SZ_2M : 0);
@@ -268,7 +269,9 @@ static void matrix(const struct backing *b, u64 max)
 				    (!pieces[g] && (calls || i == PEER_GRANULE)) ||
 				    (calls && sizes[s] / pieces[g] > MAX_CALLS))
 					continue;
-				if (sizes[s] == SZ_1G && pieces[g] == SZ_4K)
+				/* What would take long and tell nothing new */
+				if ((sizes[s] == SZ_1G && pieces[g] == SZ_4K) ||
+				    (b == &small && sizes[s] == max && pieces[g] == SZ_64K))
 					continue;
 				map_unmap(i, b, mem, sizes[s], pieces[g]);
 			}
@@ -301,7 +304,6 @@ static void full_hugetlb_1g(void)
 		if (wanted(i))
 			map_unmap(i, &huge1g, mem, SZ_1G, peer_has_pieces(i) ? SZ_1G : 0);
 }
-
 
 /* ---- Memory into and out of a super-container ---- */
 
@@ -447,8 +449,8 @@ static u64 next_random(u64 *seed)
 }
 
 /*
- * A virtual IOMMU's pair of calls beside so many other mappings. All of them map the
- * same page, so that there can be many.
+ * A virtual IOMMU's pair of calls beside so many other mappings, each of a page of
+ * its own.
  */
 static void among(enum peer peer, u8 *mem, u64 nr)
 {
@@ -459,17 +461,18 @@ static void among(enum peer peer, u8 *mem, u64 nr)
 	int ret;
 
 	snprintf(text, sizeof(text), "%llu", nr);
-	ret = open_peer(&p, peer, mem, SZ_4K);
+	ret = open_peer(&p, peer, mem, nr * SZ_4K);
 	since = vt_now();
 	for (i = 0; i < nr && !ret; i++)
-		ret = peer_map_one(&p, LAST(&p), IOVA + i * SZ_8K, mem, SZ_4K, 0);
+		ret = peer_map_one(&p, LAST(&p), IOVA + i * SZ_8K, mem + i * SZ_4K, SZ_4K, 0);
 	figure_n("build", peer, &small, text, 0, ret, vt_now() - since);
 	since = vt_now();
 	for (i = 0; i < times && !ret; i++) {
-		at = IOVA + next_random(&seed) % nr * SZ_8K;
-		ret = peer_unmap(&p, LAST(&p), at, SZ_4K);
+		at = next_random(&seed) % nr;
+		ret = peer_unmap(&p, LAST(&p), IOVA + at * SZ_8K, SZ_4K);
 		if (!ret)
-			ret = peer_map_one(&p, LAST(&p), at, mem, SZ_4K, 0);
+			ret = peer_map_one(&p, LAST(&p), IOVA + at * SZ_8K, mem + at * SZ_4K,
+					   SZ_4K, 0);
 	}
 	figure_n("among", peer, &small, text, 0, ret, (vt_now() - since) / times);
 	since = vt_now();
@@ -487,7 +490,7 @@ static void mappings(u64 min, u64 max)
 	u8 *mem;
 
 	patched();
-	mem = vt_alloc(VT_MEM_4K, SZ_4K);
+	mem = vt_alloc(VT_MEM_4K, max * SZ_4K);
 	for (i = 0; i < ARRAY_SIZE(peers); i++)
 		for (n = 0; n < ARRAY_SIZE(nrs); n++)
 			if (wanted(peers[i]) && nrs[n] >= min && nrs[n] <= max)
@@ -624,7 +627,7 @@ static void random_granules(enum peer peer, u8 *mem, u64 size, u64 piece)
 	peer_close(&p);
 }
 
-static void random_of(u64 size)
+static void random_of(u64 size, u64 max_calls)
 {
 	static const enum peer peers[] = { PEER_SUPER, PEER_GRANULE, PEER_TYPE1_CALLS,
 					   PEER_IOMMUFD_CALLS, PEER_COPY_CALLS };
@@ -634,32 +637,39 @@ static void random_of(u64 size)
 	patched();
 	mem = aliases(size);
 	for (i = 0; i < ARRAY_SIZE(peers); i++)
-		if (wanted(peers[i]) && (i < 2 || size / SZ_2M <= MAX_CALLS))
+		if (wanted(peers[i]) && (i < 2 || size / SZ_2M <= max_calls))
 			random_granules(peers[i], mem, size, SZ_2M);
 }
 
 static void short_random_1g(void)
 {
-	random_of(SZ_1G);
+	random_of(SZ_1G, MAX_CALLS);
 }
 
 static void short_random_32g(void)
 {
 	if (!patched())
 		SKIP("the unpatched kernel has no granules");
-	random_of(32 * SZ_1G);
+	random_of(32 * SZ_1G, 0);
+}
+
+static void full_random_16g(void)
+{
+	random_of(16 * SZ_1G, MAX_CALLS);
 }
 
 static void full_random_256g(void)
 {
-	random_of(256 * SZ_1G);
+	if (!patched())
+		SKIP("the unpatched kernel has no granules");
+	random_of(256 * SZ_1G, 0);
 }
 
 static void full_random_1t(void)
 {
 	if (!patched())
 		SKIP("the unpatched kernel has no granules");
-	random_of(SZ_1T);
+	random_of(SZ_1T, 0);
 }
 
 /* ---- Extents: the cost of each IOMMU page, which must not depend on its size ---- */
@@ -736,25 +746,27 @@ static u64 per(s64 bytes, u64 nr)
 	return bytes > 0 ? bytes / (s64)nr : 0;
 }
 
+#define MANY	20000
+
 static void memory_of_mappings(enum peer peer, u8 *mem)
 {
-	const u64 nr = 20000;
+	const u64 nr = MANY;
 	struct peers p;
 	s64 before;
 	u64 i;
 	int ret;
 
-	ret = open_peer(&p, peer, mem, SZ_4K);
+	ret = open_peer(&p, peer, mem, nr * SZ_4K);
 	before = kernel_bytes();
 	for (i = 0; i < nr && !ret; i++)
-		ret = peer_map_one(&p, LAST(&p), IOVA + i * SZ_8K, mem, SZ_4K, 0);
+		ret = peer_map_one(&p, LAST(&p), IOVA + i * SZ_8K, mem + i * SZ_4K, SZ_4K, 0);
 	figure("bytes_mapping", peer, &small, SZ_4K, 0, ret, per(kernel_bytes() - before, nr));
 	peer_close(&p);
 }
 
 static void memory_of_holes(enum peer peer, u8 *mem)
 {
-	const u64 nr = 20000, size = 2 * nr * SZ_4K;
+	const u64 nr = MANY, size = 2 * nr * SZ_4K;
 	struct peers p;
 	s64 before;
 	u64 i;
@@ -796,7 +808,7 @@ static void full_memory(void)
 	int i;
 
 	patched();
-	mem = vt_alloc(VT_MEM_4K, SZ_4K);
+	mem = vt_alloc(VT_MEM_4K, MANY * SZ_4K);
 	for (i = 0; i < NR_PEERS; i++)
 		if (wanted(i) && i != PEER_FLOOR && i != PEER_TYPE1_CALLS &&
 		    i != PEER_COPY_CALLS && i != PEER_IOMMUFD_CALLS)
@@ -833,6 +845,7 @@ VTEST_MAIN(
 	VTEST(full_join),
 	VTEST(full_mappings),
 	VTEST(full_holes),
+	VTEST(full_random_16g),
 	VTEST(full_random_256g),
 	VTEST(full_random_1t),
 	VTEST(full_memory),

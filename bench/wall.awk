@@ -18,23 +18,27 @@ $1 == "|" && $2 == "#" && $3 == "wall" {
 		sub(/.* [12] /, "", why[k])
 	}
 }
+function span(k, n) { return sprintf("%.1f..%.1f", low[k, n] / 1000, high[k, n] / 1000) }
 END {
-	print "\nBY THE CLOCK: microseconds for a pair of map and unmap, two CPUs (TCG, so only"
-	print "ratios count). Median, and between which values half of the samples lie; one"
-	print "thread alone, then two threads at once, each in a container of its own. What"
-	print "two cannot do at once would take 2.00 times as long.\n"
-	printf "%-34s%10s%18s%10s%18s%8s\n", "", "alone", "", "at once", "", "times"
+	print "\nBY THE CLOCK: microseconds for a pair of map and unmap, two CPUs (TCG: only ratios"
+	print "count). Median, and between which values half of the samples lie: one thread alone,"
+	print "then two threads at once, each in a container of its own. \"time\" is how many times"
+	print "as long a call takes beside another; \"work\", how many times as much the two get done"
+	print "in the same time: 2.00 if nothing makes them wait, neither a lock nor the machine"
+	print "that QEMU runs on; 1.00 if they take turns.\n"
+	printf "%-30s%9s%16s%9s%16s%7s%7s\n", "", "alone", "", "at once", "", "time", "work"
 	for (i = 1; i <= n; i++) {
 		k = order[i]
 		if (!((k, 1) in median)) {
-			printf "%-34s%s\n", k, why[k]
+			printf "%-30s%s\n", k, why[k]
 			continue
 		}
-		printf "%-34s%10d%18s%10d%18s%8.2f\n", k, median[k, 1], low[k, 1] ".." high[k, 1],
-			median[k, 2], low[k, 2] ".." high[k, 2], median[k, 2] / median[k, 1]
+		printf "%-30s%9.1f%16s%9.1f%16s%7.2f%7.2f\n", k,
+			median[k, 1] / 1000, span(k, 1), median[k, 2] / 1000, span(k, 2), median[k, 2] / median[k, 1],
+			samples[k, 2] / samples[k, 1]
 	}
 	if (!n)
 		print "(was not measured)"
-	print "\n64M-while-registering: alone, and with a second thread that registers and"
-	print "unregisters 64 MiB of 4 KiB pages all the time."
+	print "\n64M-while-registering: one thread, and beside it one that registers and unregisters"
+	print "64 MiB of 4 KiB pages all the time; its work is not counted."
 }

@@ -6,8 +6,9 @@
  *
  *	# wall PEER WHAT THREADS MEDIAN QUARTER THREE-QUARTERS SAMPLES
  *
- * in microseconds. Rounds of one and of two threads take turns, so that what else
- * goes on in the machine hits both alike.
+ * in nanoseconds, the number of samples being what was done in the same time. Rounds
+ * of one and of two threads take turns, so that what else goes on in the machine hits
+ * both alike.
  */
 #include <pthread.h>
 
@@ -18,8 +19,8 @@
 #define PIECE		SZ_2M
 #define THREADS		2
 #define ROUNDS		15
-#define PER_ROUND	20
-#define SAMPLES		(THREADS * ROUNDS * PER_ROUND)
+#define ROUND_NS	60000000ull	/* long enough for two CPUs to be at it at once */
+#define SAMPLES		400000
 
 struct samples {
 	u32 nr;
@@ -47,24 +48,27 @@ static void tell(const char *peer, const char *what, int threads, struct samples
 {
 	qsort(s->ns, s->nr, sizeof(s->ns[0]), compare);
 	vt_diag("wall %s %s %d %llu %llu %llu %u", peer, what, threads,
-		s->ns[s->nr / 2] / 1000, s->ns[s->nr / 4] / 1000,
-		s->ns[s->nr * 3 / 4] / 1000, s->nr);
+		s->ns[s->nr / 2], s->ns[s->nr / 4], s->ns[s->nr * 3 / 4], s->nr);
 }
 
 static void *work(void *arg)
 {
 	struct worker *w = arg;
-	u64 since;
-	int i;
+	u64 since, end;
+	u32 i;
 
 	pthread_barrier_wait(w->start);
-	for (i = 0; i < PER_ROUND && !w->ret; i++) {
+	end = vt_now() + ROUND_NS;
+	while (!w->ret) {
 		since = vt_now();
+		if (since >= end)
+			break;
 		w->ret = peer_map(w->p, w->user, IOVA, w->mem, w->size, w->piece);
 		if (!w->ret)
 			w->ret = peer_unmap(w->p, w->user, IOVA, w->size);
-		w->samples->ns[__atomic_fetch_add(&w->samples->nr, 1, __ATOMIC_RELAXED)] =
-			vt_now() - since;
+		i = __atomic_fetch_add(&w->samples->nr, 1, __ATOMIC_RELAXED);
+		ASSERT_LT(i, SAMPLES);
+		w->samples->ns[i] = vt_now() - since;
 	}
 	return NULL;
 }

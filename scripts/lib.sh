@@ -3,6 +3,8 @@
 # Shared shell functions and the paths everything agrees on.
 
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# shellcheck disable=SC2034
+base_given=${BASE:-}	# for who would go on with another one
 export BASE=${BASE:-7.2}
 BUILD=${BUILD:-$top/build}
 case $BUILD in /*) ;; *) BUILD=$top/$BUILD ;; esac
@@ -27,6 +29,7 @@ die() { printf '%s: %s\n' "${0##*/}" "$*" >&2; exit 1; }
 	log=$out/log
 	dl=$BUILD/dl		# downloads, kept by make clean
 	jobs=${JOBS:-$(nproc)}
+	NOT_THERE=3		# exit status: the archive has no such package
 }
 export TMPDIR=$out/tmp
 mkdir -p "$log" "$dl" "$TMPDIR" || die "cannot write in $BUILD; give another place with BUILD="

@@ -28,6 +28,8 @@ test:
 	@scripts/test $(KERNEL_VARIANT) $(MACHINE) $(TEST)
 bisect:
 	@scripts/bisect $(or $(FROM),1) $(TO)
+drop-in:
+	@scripts/drop-in
 where:
 	@scripts/where
 clean:
@@ -35,4 +37,4 @@ clean:
 distclean:
 	@scripts/clean all
 
-.PHONY: help demo check gates mail bench kernel apply refresh boot test bisect where clean distclean
+.PHONY: help demo check gates mail bench kernel apply refresh boot test drop-in bisect where clean distclean

@@ -30,6 +30,10 @@ bisect:
 	@scripts/bisect $(or $(FROM),1) $(TO)
 drop-in:
 	@scripts/drop-in
+deb:
+	@scripts/deb
+deb-test:
+	@scripts/deb-test $(MACHINE) $(TEST)
 where:
 	@scripts/where
 clean:
@@ -37,4 +41,4 @@ clean:
 distclean:
 	@scripts/clean all
 
-.PHONY: help demo check gates mail bench kernel apply refresh boot test drop-in bisect where clean distclean
+.PHONY: help demo check gates mail bench kernel apply refresh boot test drop-in deb deb-test bisect where clean distclean

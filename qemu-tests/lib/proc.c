@@ -4,6 +4,7 @@
 #include <linux/capability.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <sys/utsname.h>
 #include <time.h>
 
 #include "vtest.h"
@@ -12,6 +13,13 @@
 #define QUIET_USEC	5300000
 
 #define PARAMS	"/sys/module/vfio_iommu_type1/parameters"
+
+int vt_wraps(void)
+{
+	struct utsname u;
+
+	return uname(&u) == 0 && atoi(u.release) < 7 ? EINVAL : EOVERFLOW;
+}
 
 ssize_t vt_read_file(const char *path, char *buf, size_t len)
 {

@@ -294,6 +294,12 @@ bool vt_filled(const void *p, size_t len, u64 seed);
 
 /* ---- What the kernel says: proc.c ---- */
 
+/*
+ * The errno for a range that wraps, from calls that have none of the new flags:
+ * EOVERFLOW, but EINVAL from Linux 6.
+ */
+int vt_wraps(void);
+
 /* VmLck of this process, or of another; in bytes. */
 u64 vt_locked(void);
 u64 vt_locked_of(pid_t pid);

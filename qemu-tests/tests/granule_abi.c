@@ -385,7 +385,7 @@ static void cut_einval(void)
 	ASSERT_REFUSED(&c, vt_unmap(&c, BASE, 0, NULL), EINVAL);
 	ASSERT_REFUSED(&c, vt_unmap(&c, BASE, 100, NULL), EINVAL);
 	ASSERT_REFUSED(&c, vt_unmap(&c, BASE + 1, SZ_64K, NULL), EINVAL);
-	ASSERT_REFUSED(&c, vt_unmap(&c, BASE, -SZ_4K, NULL), EOVERFLOW);
+	ASSERT_REFUSED(&c, vt_unmap(&c, BASE, -SZ_4K, NULL), vt_wraps());
 
 	/* In a hole there is nothing to cut. */
 	ASSERT_OK(vt_unmap(&c, BASE + SZ_64K, SZ_64K, NULL));

@@ -26,6 +26,7 @@
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 #include <linux/vfio.h>
+#include <linux/version.h>
 #include <linux/workqueue.h>
 #include <linux/xarray.h>
 
@@ -567,9 +568,15 @@ static struct kprobe probes[] = {
 	VTD_KPROBE("iommu_domain_free", vtd_free_pre),
 };
 
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 13, 0)
+#define VTD_DOMAIN_ALLOC	"iommu_paging_domain_alloc"
+#else
+#define VTD_DOMAIN_ALLOC	"iommu_paging_domain_alloc_flags"
+#endif
+
 static struct kretprobe retprobes[] = {
 	{
-		.kp.symbol_name	= "iommu_paging_domain_alloc_flags",
+		.kp.symbol_name	= VTD_DOMAIN_ALLOC,
 		.kp.flags	= KPROBE_FLAG_DISABLED,
 		.handler	= vtd_alloc_ret,
 	}, {

@@ -859,10 +859,9 @@ static void replay_refused(void)
 
 /* ---- An IOMMU driver that fails to unmap ---- */
 
-static void fail_unmaps(int times, u64 bytes, int domain)
+static void fail_unmaps(int times, int domain)
 {
 	td_set("fail_unmap_domain", domain);
-	td_set("fail_unmap_bytes", bytes);
 	td_set("fail_unmap_times", times);
 }
 
@@ -870,7 +869,7 @@ static void fail_unmaps(int times, u64 bytes, int domain)
  * -EIO, and the memory stays what it was: registered, pinned, mapped; until the
  * driver does its work. domain: which one fails, 0: all, 1: the older one.
  */
-static void unmap_fails(bool two, int domain, u64 bytes)
+static void unmap_fails(bool two, int domain)
 {
 	u64 pinned, locked, n;
 	struct vt_container c;
@@ -890,9 +889,9 @@ static void unmap_fails(bool two, int domain, u64 bytes)
 	pinned = vt_pinned();
 	locked = vt_locked();
 
-	fail_unmaps(bytes ? 1 : -1, bytes, domain);
+	fail_unmaps(-1, domain);
 	ASSERT_EQ(vt_unmap(&c, BASE + SZ_64K, 2 * SZ_64K, NULL), -EIO);
-	fail_unmaps(0, 0, 0);
+	fail_unmaps(0, 0);
 	ASSERT_EQ(vt_super_detach(&c), -EBUSY);
 	ASSERT_EQ(vt_super_unregister(super, p, SZ_1M), -EBUSY);
 	ASSERT_EQ(vt_dma_avail(&c), avail - 1);
@@ -921,24 +920,17 @@ static void unmap_fails(bool two, int domain, u64 bytes)
 
 static void unmap_fails_one(void)
 {
-	unmap_fails(false, 0, 0);
-}
-
-static void unmap_fails_midway(void)
-{
-	unmap_fails(false, 0, SZ_4K);
-	unmap_fails(false, 0, SZ_64K);
-	unmap_fails(false, 0, SZ_64K + SZ_4K);
+	unmap_fails(false, 0);
 }
 
 static void unmap_fails_first(void)
 {
-	unmap_fails(true, 1, 0);
+	unmap_fails(true, 1);
 }
 
 static void unmap_fails_second(void)
 {
-	unmap_fails(true, 2, 0);
+	unmap_fails(true, 2);
 }
 
 /* It fails for good: memory and charge go with the container. */
@@ -954,10 +946,10 @@ static void teardown_fails(void)
 	p = vt_alloc(VT_MEM_THP, SIZE);
 	ASSERT_OK(vt_super_register(super, p, SIZE, RW));
 	ASSERT_OK(vt_map_super(&c, BASE, p, SIZE, VT_RW, SZ_2M));
-	fail_unmaps(-1, 0, 0);
+	fail_unmaps(-1, 0);
 	ASSERT_EQ(vt_unmap(&c, BASE, SIZE, NULL), -EIO);
 	vt_close(&c);
-	fail_unmaps(0, 0, 0);
+	fail_unmaps(0, 0);
 	ASSERT_SUPER(super, SIZE, SIZE, 1, 0);
 	ASSERT_OK(vt_super_unregister(super, p, SIZE));
 	ASSERT_EQ(vt_locked(), 0);
@@ -1292,7 +1284,6 @@ VTEST_MAIN(
 	VTEST(replayed),
 	VTEST(replay_refused),
 	VTEST(unmap_fails_one),
-	VTEST(unmap_fails_midway),
 	VTEST(unmap_fails_first),
 	VTEST(unmap_fails_second),
 	VTEST(teardown_fails),

@@ -142,11 +142,12 @@ END {
 				t != "" && f != "" ? show(t - f, 1000) : "."
 		}
 
-	print "\nEXTENTS of what is mapped, instructions for each IOMMU page\n"
+	print "\nEXTENTS of what is mapped: in thousands, and single instructions for each IOMMU page\n"
 	for (w in val) {
 		split(w, k, SUBSEP)
-		if (k[1] == "extent_page")
-			printf "%-10s%-10s%-10s%-10s%10s\n", k[2], k[3], k[4], k[5], val[w] | "sort"
+		if (k[1] == "extents")
+			printf "%-10s%-10s%-10s%-10s%10s%10s\n", k[2], k[3], k[4], k[5], show(val[w], 1000),
+				get("extent_page", k[2], k[3], k[4], k[5]) | "sort"
 	}
 	close("sort")
 	print "\nREPLAY: a second domain attached to a container that maps 512 MiB (THP)\n"

@@ -119,6 +119,8 @@ static void scatter(u8 *p, u64 size)
 			ASSERT_TRUE(mmap(p + at, SZ_4K, PROT_READ | PROT_WRITE,
 					 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) ==
 				    p + at);
+			/* Else it would be a VMA of its own, and slow to walk */
+			madvise(p + at, SZ_4K, MADV_NOHUGEPAGE);
 			p[at] = 1;
 		}
 	}

@@ -197,6 +197,12 @@ static bool wanted(enum peer peer)
 	       peer == PEER_FLOOR;
 }
 
+/* What both kernels have comes first, so that it finds the same state on both. */
+static const enum peer in_order[NR_PEERS] = {
+	PEER_TYPE1, PEER_TYPE1_CALLS, PEER_FLOOR, PEER_SUPER, PEER_GRANULE,
+	PEER_IOMMUFD, PEER_IOMMUFD_CALLS, PEER_COPY, PEER_COPY_CALLS,
+};
+
 static void pairs(void)
 {
 	static const enum peer peers[] = { PEER_FLOOR, PEER_SUPER, PEER_TYPE1, PEER_IOMMUFD,
@@ -223,29 +229,34 @@ static void short_pairs(void)
 static void short_thp(void)
 {
 	u8 *mem;
+	enum peer peer;
 	int i;
 
 	patched();
 	mem = vt_alloc(VT_MEM_THP, SZ_512M);
+	for (i = 0; i < NR_PEERS; i++) {
+		peer = in_order[i];
+		if (wanted(peer))
+			map_unmap(peer, &thp, mem, SZ_512M, peer_has_pieces(peer) ? SZ_2M : 0);
+	}
 	floor_of(&thp, mem, SZ_512M, 0);
-	for (i = 0; i < NR_PEERS; i++)
-		if (wanted(i))
-			map_unmap(i, &thp, mem, SZ_512M, peer_has_pieces(i) ? SZ_2M : 0);
-	for (i = 0; i < NR_PEERS; i++)
-		if (wanted(i) && i != PEER_FLOOR)
-			one_piece(i, &thp, mem, SZ_512M, SZ_2M);
+	for (i = 0; i < NR_PEERS; i++) {
+		peer = in_order[i];
+		if (wanted(peer) && peer != PEER_FLOOR)
+			one_piece(peer, &thp, mem, SZ_512M, SZ_2M);
+	}
 }
 
 static void short_small(void)
 {
 	u8 *mem;
-	int i;
 
 	patched();
 	mem = vt_alloc(VT_MEM_SCATTERED, SZ_512M);
-	for (i = 0; i < NR_PEERS; i++)
-		if (wanted(i) && (i <= PEER_TYPE1 && i != PEER_GRANULE))
-			map_unmap(i, &small, mem, SZ_512M, 0);
+	map_unmap(PEER_TYPE1, &small, mem, SZ_512M, 0);
+	map_unmap(PEER_FLOOR, &small, mem, SZ_512M, 0);
+	if (patched())
+		map_unmap(PEER_SUPER, &small, mem, SZ_512M, 0);
 }
 
 /* The same for sizes and pieces of every kind. */
@@ -254,6 +265,7 @@ static void matrix(const struct backing *b, u64 max)
 	static const u64 sizes[] = { SZ_2M, SZ_64M, SZ_512M, SZ_1G };
 	static const u64 pieces[] = { 0, SZ_4K, SZ_64K, SZ_2M, SZ_1G };
 	size_t s, g;
+	enum peer peer;
 	u8 *mem;
 	int i;
 
@@ -262,18 +274,20 @@ static void matrix(const struct backing *b, u64 max)
 	for (s = 0; s < ARRAY_SIZE(sizes) && sizes[s] <= max; s++)
 		for (g = 0; g < ARRAY_SIZE(pieces) && pieces[g] <= sizes[s]; g++)
 			for (i = 0; i < NR_PEERS; i++) {
-				bool calls = i == PEER_TYPE1_CALLS || i == PEER_COPY_CALLS ||
-					     i == PEER_IOMMUFD_CALLS;
+				bool calls;
 
-				if (!wanted(i) || (pieces[g] && !peer_has_pieces(i)) ||
-				    (!pieces[g] && (calls || i == PEER_GRANULE)) ||
+				peer = in_order[i];
+				calls = peer == PEER_TYPE1_CALLS || peer == PEER_COPY_CALLS ||
+					peer == PEER_IOMMUFD_CALLS;
+				if (!wanted(peer) || (pieces[g] && !peer_has_pieces(peer)) ||
+				    (!pieces[g] && (calls || peer == PEER_GRANULE)) ||
 				    (calls && sizes[s] / pieces[g] > MAX_CALLS))
 					continue;
 				/* What would take long and tell nothing new */
 				if ((sizes[s] == SZ_1G && pieces[g] == SZ_4K) ||
 				    (b == &small && sizes[s] == max && pieces[g] == SZ_64K))
 					continue;
-				map_unmap(i, b, mem, sizes[s], pieces[g]);
+				map_unmap(peer, b, mem, sizes[s], pieces[g]);
 			}
 }
 
@@ -723,7 +737,6 @@ static void full_extents(void)
 	if (!patched())
 		SKIP("the unpatched kernel has no VFIO_IOMMU_DMA_EXTENTS");
 	extents_of(PEER_SUPER, &thp, SZ_1G, 512, SZ_2M);
-	extents_of(PEER_GRANULE, &thp, SZ_64M, 32, SZ_2M);
 	extents_of(PEER_GRANULE, &huge1g, SZ_1G, 1, SZ_1G);
 	extents_of(PEER_GRANULE, &thp, SZ_64M, SZ_64M / SZ_4K, SZ_4K);
 }
@@ -734,7 +747,11 @@ static void full_extents(void)
 /* Free memory and what is known to be no concern of ours. */
 static s64 kernel_bytes(void)
 {
-	/* Pages that each CPU keeps for itself are given back first. */
+	/*
+	 * What has been closed may be freed a moment later, and pages that each CPU
+	 * keeps for itself are given back first.
+	 */
+	sleep(2);
 	vt_write_file("/proc/sys/vm/compact_memory", "1");
 	vt_write_file("/proc/sys/vm/stat_refresh", "1");
 	return -(s64)(vt_meminfo("MemFree") + vt_meminfo("SecPageTables") +
@@ -776,7 +793,7 @@ static void memory_of_holes(enum peer peer, u8 *mem)
 	before = kernel_bytes();
 	if (!ret)
 		ret = peer_map_one(&p, LAST(&p), IOVA, mem, size, SZ_4K);
-	figure("bytes_mapping", peer, &thp, size, SZ_4K, ret, kernel_bytes() - before);
+	figure("bytes_mapping", peer, &thp, size, SZ_4K, ret, per(kernel_bytes() - before, 1));
 	before = kernel_bytes();
 	for (i = 0; i < nr && !ret; i++)
 		ret = peer_unmap(&p, LAST(&p), IOVA + i * SZ_8K, SZ_4K);
@@ -784,7 +801,6 @@ static void memory_of_holes(enum peer peer, u8 *mem)
 	peer_close(&p);
 }
 
-/* In pieces as they come, so that it is what comes on top: the second GiB of two. */
 static void memory_of_registered(const struct backing *b, u64 size)
 {
 	struct peers p;
@@ -797,7 +813,7 @@ static void memory_of_registered(const struct backing *b, u64 size)
 	before = kernel_bytes();
 	if (!ret)
 		ret = peer_register(&p, mem, size);
-	figure("bytes_registered", PEER_SUPER, b, size, 0, ret, kernel_bytes() - before);
+	figure("bytes_registered", PEER_SUPER, b, size, 0, ret, per(kernel_bytes() - before, 1));
 	peer_close(&p);
 	vt_free(mem, b->kind, size);
 }

@@ -14,11 +14,17 @@
 
 #define PARAMS	"/sys/module/vfio_iommu_type1/parameters"
 
-int vt_wraps(void)
+int vt_linux(void)
 {
 	struct utsname u;
 
-	return uname(&u) == 0 && atoi(u.release) < 7 ? EINVAL : EOVERFLOW;
+	ASSERT_OK(uname(&u));
+	return atoi(u.release);
+}
+
+int vt_wraps(void)
+{
+	return vt_linux() < 7 ? EINVAL : EOVERFLOW;
 }
 
 ssize_t vt_read_file(const char *path, char *buf, size_t len)

@@ -294,6 +294,8 @@ bool vt_filled(const void *p, size_t len, u64 seed);
 
 /* ---- What the kernel says: proc.c ---- */
 
+/* The first number of the kernel's version */
+int vt_linux(void);
 /*
  * The errno for a range that wraps, from calls that have none of the new flags:
  * EOVERFLOW, but EINVAL from Linux 6.

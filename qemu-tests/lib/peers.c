@@ -275,7 +275,7 @@ int peer_map(struct peers *p, u32 user, u64 iova, const void *vaddr, u64 size, u
 	case PEER_IOMMUFD_CALLS:
 	case PEER_COPY_CALLS:
 		for (at = 0; at < size; at += piece) {
-			ret = peer_map_one(p, user, iova + at, vaddr + at, piece, 0);
+			ret = peer_map_one(p, user, iova + at, (const u8 *)vaddr + at, piece, 0);
 			if (ret)
 				return ret;
 		}

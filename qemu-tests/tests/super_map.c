@@ -335,13 +335,13 @@ static void large_pages(void)
 	mem = vt_alloc(VT_MEM_THP, SIZE);
 	ASSERT_OK(vt_super_register(super, mem, SIZE, RW));
 	ASSERT_OK(vt_map_super(&c, BASE, mem, SIZE, VT_RW, SZ_2M));
-	/* A part that begins and ends within large pages. */
+	/* A part that begins and ends within large pages; AMD has 1 MiB for these. */
 	ASSERT_OK(vt_map_super(&c, 2 * BASE + SZ_1M, mem + SZ_1M, 2 * SZ_2M, VT_RW, 0));
 	ASSERT_EQ(vt_pgsize_at(&c.dev[0], BASE), SZ_2M);
 	ASSERT_EQ(vt_pgsize_at(&c.dev[0], BASE + SIZE - SZ_4K), SZ_2M);
-	ASSERT_EQ(vt_pgsize_at(&c.dev[0], 2 * BASE + SZ_1M), SZ_4K);
+	ASSERT_LT(vt_pgsize_at(&c.dev[0], 2 * BASE + SZ_1M), SZ_2M);
 	ASSERT_EQ(vt_pgsize_at(&c.dev[0], 2 * BASE + SZ_2M), SZ_2M);
-	ASSERT_EQ(vt_pgsize_at(&c.dev[0], 2 * BASE + 2 * SZ_2M), SZ_4K);
+	ASSERT_LT(vt_pgsize_at(&c.dev[0], 2 * BASE + 2 * SZ_2M), SZ_2M);
 	iova = BASE;
 	size = SIZE;
 	count = 1;

@@ -236,3 +236,15 @@ void vt_mdev_remove(const char *uuid)
 	vt_remember_mdev(uuid, false);
 	ASSERT_OK(vt_write_file(path, "1"));
 }
+
+void vt_iommufd_lacks(int extension)
+{
+	int fd = open("/dev/iommu", O_RDWR | O_CLOEXEC);
+
+	if (fd < 0)
+		SKIP("no /dev/iommu");
+	if (sizeof(long) < 8)
+		SKIP("iommufd is for 64-bit programs");
+	EXPECT_EQ(ioctl(fd, VFIO_CHECK_EXTENSION, VFIO_TYPE1v2_IOMMU), 1);
+	ASSERT_EQ(ioctl(fd, VFIO_CHECK_EXTENSION, extension), 0);
+}

@@ -229,3 +229,15 @@ void vt_need_granule(struct vt_container *c)
 	if (vt_check_extension(c, VFIO_DMA_GRANULE) != 1)
 		SKIP("this kernel has no VFIO_DMA_GRANULE");
 }
+
+void vt_expect_read(struct vt_dev *dev, u64 iova, void *p)
+{
+	static u64 seed;
+	u8 buf[64];
+
+	vt_fill(p, sizeof(buf), ++seed);
+	memset(buf, 0, sizeof(buf));
+	vt_dma_read(dev, iova, buf, sizeof(buf));
+	if (!vt_filled(buf, sizeof(buf), seed))
+		FAIL("%s does not read the memory at %#llx", dev->name, iova);
+}

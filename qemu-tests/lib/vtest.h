@@ -156,6 +156,8 @@ const char *vt_edu_bdf(int k);
 /* A container of this type with the k-th edu device, bound to vfio-pci. */
 void vt_open(struct vt_container *c, int type, int k);
 #define vt_open_v2(c)	vt_open(c, VFIO_TYPE1v2_IOMMU, 0)
+/* iommufd, which serves as a container too, answers 0 for this extension. */
+void vt_iommufd_lacks(int extension);
 /* The k-th edu device into a container that is open. */
 struct vt_dev *vt_add_edu(struct vt_container *c, int k);
 /*
@@ -260,6 +262,8 @@ void vt_dma_wait(struct vt_dev *dev);
 /* Two transfers each, by way of the bounce page. */
 void vt_dma_write(struct vt_dev *dev, u64 iova, const void *buf, size_t len);
 void vt_dma_read(struct vt_dev *dev, u64 iova, void *buf, size_t len);
+/* Fail unless the device reads at iova the 64 bytes that this puts at p. */
+void vt_expect_read(struct vt_dev *dev, u64 iova, void *p);
 
 /* ---- Memory: mem.c ---- */
 

@@ -41,19 +41,6 @@ static int try_second(struct vt_container *c)
 	return vt_try_add_group(c, vt_edu_group(1), vt_edu_bdf(1), NULL);
 }
 
-/* Both devices read [iova, +64) and find what is at p. */
-static void expect_dma(struct vt_dev *dev, u64 iova, void *p)
-{
-	static u64 seed;
-	u8 buf[64];
-
-	vt_fill(p, sizeof(buf), ++seed);
-	memset(buf, 0, sizeof(buf));
-	vt_dma_read(dev, iova, buf, sizeof(buf));
-	if (!vt_filled(buf, sizeof(buf), seed))
-		FAIL("%s does not read the memory at %#llx", dev->name, iova);
-}
-
 /* The device cannot write p by way of iova. */
 static void expect_no_write(struct vt_dev *dev, u64 iova, void *p)
 {
@@ -136,8 +123,8 @@ static void two_plain(void)
 	expect_pieces(second, p);
 	vt_edu_enable(&c.dev[0]);
 	vt_edu_enable(second);
-	expect_dma(&c.dev[0], IOVA, mem);
-	expect_dma(second, IOVA + SIZE - SZ_4K, mem + SIZE - SZ_4K);
+	vt_expect_read(&c.dev[0], IOVA, mem);
+	vt_expect_read(second, IOVA + SIZE - SZ_4K, mem + SIZE - SZ_4K);
 	ASSERT_OK(vt_unmap(&c, IOVA, SIZE, NULL));
 	expect_no_dma(&c.dev[0], IOVA, mem);
 	expect_no_dma(second, IOVA, mem);
@@ -191,8 +178,8 @@ static void two_pieces(void)
 	expect_pieces(second, p);
 
 	/* Now the IOTLB knows them, and must forget them. */
-	expect_dma(&c.dev[0], IOVA + 3 * PIECE, mem + 3 * PIECE);
-	expect_dma(second, IOVA + 4 * PIECE - SZ_4K, mem + 4 * PIECE - SZ_4K);
+	vt_expect_read(&c.dev[0], IOVA + 3 * PIECE, mem + 3 * PIECE);
+	vt_expect_read(second, IOVA + 4 * PIECE - SZ_4K, mem + 4 * PIECE - SZ_4K);
 
 	ASSERT_OK(vt_unmap(&c, IOVA + 3 * PIECE, PIECE, &size));
 	EXPECT_EQ(size, PIECE);
@@ -201,8 +188,8 @@ static void two_pieces(void)
 	expect_pieces(&c.dev[0], p);
 	expect_pieces(second, p);
 
-	expect_dma(&c.dev[0], IOVA + 3 * PIECE - SZ_4K, mem + 3 * PIECE - SZ_4K);
-	expect_dma(second, IOVA + 4 * PIECE, mem + 4 * PIECE);
+	vt_expect_read(&c.dev[0], IOVA + 3 * PIECE - SZ_4K, mem + 3 * PIECE - SZ_4K);
+	vt_expect_read(second, IOVA + 4 * PIECE, mem + 4 * PIECE);
 	expect_no_dma(&c.dev[0], IOVA + 3 * PIECE, mem + 3 * PIECE);
 	expect_no_dma(second, IOVA + 4 * PIECE - SZ_4K, mem + 4 * PIECE - SZ_4K);
 
@@ -211,7 +198,7 @@ static void two_pieces(void)
 	p[3] = (struct piece){ mem + 3 * PIECE, VT_RW, SZ_4K };
 	expect_pieces(&c.dev[0], p);
 	expect_pieces(second, p);
-	expect_dma(second, IOVA + 3 * PIECE, mem + 3 * PIECE);
+	vt_expect_read(second, IOVA + 3 * PIECE, mem + 3 * PIECE);
 	ASSERT_OK(vt_unmap(&c, IOVA, SIZE, &size));
 	EXPECT_EQ(size, SIZE);
 	EXPECT_EQ(vt_locked(), base);
@@ -256,8 +243,8 @@ static void late_holes(void)
 	expect_pieces(second, p);
 
 	vt_edu_enable(second);
-	expect_dma(second, IOVA + 4 * PIECE, mem + 4 * PIECE);
-	expect_dma(second, IOVA + 5 * PIECE, other);
+	vt_expect_read(second, IOVA + 4 * PIECE, mem + 4 * PIECE);
+	vt_expect_read(second, IOVA + 5 * PIECE, other);
 	expect_no_write(second, IOVA + 5 * PIECE, other);
 	expect_no_dma(second, IOVA + PIECE, mem + PIECE);
 	ASSERT_OK(vt_unmap(&c, second->bounce_iova, SZ_4K, NULL));
@@ -526,7 +513,7 @@ static void unmap_fails_one(void)
 	EXPECT_EQ(vt_locked(), base + SIZE);
 	EXPECT_EQ(vt_dma_avail(&c), avail);
 	expect_pieces(&c.dev[0], p);
-	expect_dma(&c.dev[0], IOVA + 3 * PIECE, mem + 3 * PIECE);
+	vt_expect_read(&c.dev[0], IOVA + 3 * PIECE, mem + 3 * PIECE);
 
 	ASSERT_OK(vt_unmap(&c, IOVA + 3 * PIECE, PIECE, &size));
 	EXPECT_EQ(size, PIECE);

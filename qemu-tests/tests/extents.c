@@ -221,12 +221,7 @@ static void extension_before_set_iommu(void)
 
 static void extension_iommufd(void)
 {
-	int fd = open("/dev/iommu", O_RDWR | O_CLOEXEC);
-
-	if (fd < 0)
-		SKIP("no /dev/iommu");
-	EXPECT_EQ(ioctl(fd, VFIO_CHECK_EXTENSION, VFIO_TYPE1v2_IOMMU), 1);
-	ASSERT_EQ(ioctl(fd, VFIO_CHECK_EXTENSION, VFIO_DMA_EXTENTS), 0);
+	vt_iommufd_lacks(VFIO_DMA_EXTENTS);
 }
 
 /* One mapping of 16 small pages; scattered, so that they are one extent anywhere. */

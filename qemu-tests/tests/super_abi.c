@@ -87,14 +87,7 @@ static void extension_before_set_iommu(void)
 
 static void extension_iommufd(void)
 {
-	int fd = open("/dev/iommu", O_RDWR | O_CLOEXEC);
-
-	if (fd < 0)
-		SKIP("no /dev/iommu");
-	if (sizeof(long) < 8)
-		SKIP("iommufd is for 64-bit programs");
-	EXPECT_EQ(ioctl(fd, VFIO_CHECK_EXTENSION, VFIO_TYPE1v2_IOMMU), 1);
-	ASSERT_EQ(ioctl(fd, VFIO_CHECK_EXTENSION, VFIO_SUPER_CONTAINER), 0);
+	vt_iommufd_lacks(VFIO_SUPER_CONTAINER);
 }
 
 /* Numbers and layout that programs are compiled with. */

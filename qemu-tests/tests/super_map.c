@@ -38,19 +38,7 @@ static struct vt_dev *join(struct vt_container *c, int super, int k)
 
 static u64 seed;
 
-/* The device reads at iova what is at p. */
-static void expect_read(struct vt_dev *dev, u64 iova, void *p)
-{
-	u8 buf[64];
-
-	vt_fill(p, sizeof(buf), ++seed);
-	memset(buf, 0, sizeof(buf));
-	vt_dma_read(dev, iova, buf, sizeof(buf));
-	if (!vt_filled(buf, sizeof(buf), seed))
-		FAIL("%s does not read the memory at %#llx", dev->name, iova);
-}
-
-/* And writes it. */
+/* The device writes at iova what comes to be at p. */
 static void expect_write(struct vt_dev *dev, u64 iova, void *p)
 {
 	u8 buf[64];
@@ -63,7 +51,7 @@ static void expect_write(struct vt_dev *dev, u64 iova, void *p)
 
 static void expect_dma(struct vt_dev *dev, u64 iova, void *p)
 {
-	expect_read(dev, iova, p);
+	vt_expect_read(dev, iova, p);
 	expect_write(dev, iova, p);
 }
 
@@ -227,7 +215,7 @@ static void with_granule(struct vt_container *c, u8 *mem, u64 size, u64 granule)
 	ASSERT_EQ(vt_dma_avail(c), avail - 1);
 	expect_tables(dev, BASE, size, mem, VT_RW, granule);
 	expect_extents(c, BASE, size, mem, VT_RW, granule);
-	expect_read(dev, BASE + size - SZ_4K, mem + size - SZ_4K);
+	vt_expect_read(dev, BASE + size - SZ_4K, mem + size - SZ_4K);
 	if (!granule || size / granule < 3) {
 		ASSERT_EQ(vt_unmap(c, BASE, size / 2, NULL), granule == size / 2 ? 0 : -EINVAL);
 		goto out;
@@ -244,7 +232,7 @@ static void with_granule(struct vt_container *c, u8 *mem, u64 size, u64 granule)
 	expect_tables(dev, BASE + at, granule, mem, VT_RO, 0);
 	expect_extents(c, BASE + at, granule, mem, VT_RO, 0);
 	expect_extents(c, BASE, at, mem, VT_RW, granule);
-	expect_read(dev, BASE + at, mem);
+	vt_expect_read(dev, BASE + at, mem);
 	ASSERT_OK(vt_unmap(c, BASE + at, granule, &n));
 	ASSERT_EQ(n, granule);
 	expect_tables(dev, BASE + at + granule, size - at - granule, mem + at + granule, VT_RW,
@@ -367,7 +355,7 @@ static void no_hugepages(void)
 	ASSERT_OK(vt_map_super(&c, 2 * BASE, mem, SIZE, VT_RW, 0));
 	ASSERT_EQ(vt_pgsize_at(&c.dev[0], BASE), SZ_4K);
 	ASSERT_EQ(vt_pgsize_at(&c.dev[0], 2 * BASE), SZ_4K);
-	expect_read(&c.dev[0], BASE + SZ_2M, mem + SZ_2M);
+	vt_expect_read(&c.dev[0], BASE + SZ_2M, mem + SZ_2M);
 	ASSERT_OK(vt_unmap(&c, BASE, SZ_2M, NULL));
 }
 
@@ -397,7 +385,7 @@ static void beside_plain(void)
 	ASSERT_OK(vt_map_super(&c, BASE + SIZE + SZ_2M, mem + SZ_2M, SZ_2M, VT_RW, 0));
 	ASSERT_EQ(vt_locked(), base + 2 * SIZE);
 	expect_dma(&c.dev[0], BASE + SIZE + SZ_2M, mem + SZ_2M);
-	expect_read(&c.dev[0], BASE + SZ_2M, own + SZ_2M);
+	vt_expect_read(&c.dev[0], BASE + SZ_2M, own + SZ_2M);
 	expect_dma(&c.dev[0], BASE + 2 * SZ_2M, mem + 2 * SZ_2M);
 
 	vt_extents_read(&c, BASE, 2 * SIZE, 64, &x);
@@ -465,7 +453,7 @@ static void read_only(void)
 	expect_tables(&c.dev[0], BASE, SZ_64K, NULL, 0, 0);
 	ASSERT_OK(vt_map_super(&c, BASE, ro, SZ_64K, VT_RO, 0));
 	expect_tables(&c.dev[0], BASE, SZ_64K, ro, VT_RO, 0);
-	expect_read(&c.dev[0], BASE, p);
+	vt_expect_read(&c.dev[0], BASE, p);
 	expect_no_write(&c.dev[0], BASE + SZ_4K, p + SZ_4K);
 
 	/* A mapping may ask for less than there is. */
@@ -488,7 +476,7 @@ static void read_only_untouched(void)
 	ASSERT_TRUE(p != MAP_FAILED);
 	ASSERT_OK(vt_super_register(super, p, SZ_64K, RO));
 	ASSERT_OK(vt_map_super(&c, BASE, p, SZ_64K, VT_RO, 0));
-	expect_read(&c.dev[0], BASE + SZ_4K, p + SZ_4K);
+	vt_expect_read(&c.dev[0], BASE + SZ_4K, p + SZ_4K);
 }
 
 /* ---- The pages pinned then, whatever is at the address now ---- */

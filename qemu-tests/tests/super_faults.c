@@ -384,14 +384,16 @@ static void give_back(struct vt_container *c, struct vt_container *d, int k, enu
 	ASSERT_EQ(vt_locked(), SIZE);
 	ASSERT_EQ(vt_pinned(), pinned + SIZE / SZ_4K);
 
-	/* The container that still maps it, and was the last to have it. */
-	close(d->dev[0].fd);
+	/* The container that still maps it, and is the last to have it. */
 	vt_inject_all(true);
-	ret[0] = ioctl(d->dev[0].group_fd, VFIO_GROUP_UNSET_CONTAINER);
+	ret[0] = vt_unmap_all(d, NULL);
+	ret[1] = vt_super_detach(d);
 	vt_inject_all(false);
 	ASSERT_OK(ret[0]);
+	ASSERT_OK(ret[1]);
 	ASSERT_LOCKED_SOON(getpid(), 0);
 	ASSERT_PINNED_SOON(pinned);
+	close(d->dev[0].fd);
 	close(d->dev[0].group_fd);
 	close(d->fd);
 	vt_free(p, kind, 2 * SIZE);

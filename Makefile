@@ -36,6 +36,8 @@ deb:
 	@scripts/deb
 deb-test:
 	@scripts/deb-test $(MACHINE) $(TEST)
+tested:
+	@scripts/tested
 where:
 	@scripts/where
 clean:
@@ -43,4 +45,4 @@ clean:
 distclean:
 	@scripts/clean all
 
-.PHONY: help demo check check-all gates mail bench kernel apply refresh boot test drop-in deb deb-test bisect where clean distclean
+.PHONY: help demo check check-all gates mail bench kernel apply refresh boot test drop-in deb deb-test tested bisect where clean distclean

@@ -9,8 +9,6 @@ help:
 demo:
 	@scripts/demo
 check:
-	@scripts/check
-check-all:
 	@scripts/check-bases
 gates:
 	@scripts/check gates
@@ -45,4 +43,4 @@ clean:
 distclean:
 	@scripts/clean all
 
-.PHONY: help demo check check-all gates mail bench kernel apply refresh boot test drop-in deb deb-test tested bisect where clean distclean
+.PHONY: help demo check gates mail bench kernel apply refresh boot test drop-in deb deb-test tested bisect where clean distclean

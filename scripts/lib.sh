@@ -93,14 +93,6 @@ series_fingerprint() {
 	done < <(series_patches) | sha256sum | cut -d' ' -f1
 }
 
-# fall_back STATUS COMMAND...: where that is NOT_THERE, and nobody has asked for this
-# base, run the command on the base to go on with.
-fall_back() {
-	if [ "$1" -ne "$NOT_THERE" ] || [ -n "$base_given" ] || [ -z "$base_fallback" ]; then return; fi
-	say "going on with Linux $base_fallback"
-	BASE=$base_fallback exec "${@:2}"
-}
-
 tree_dirty() { [ -n "$(git -C "$src" status --porcelain --untracked-files=no)" ]; }
 
 # run_logged LABEL EXPECTED LOGFILE COMMAND...: runs a long command with its

@@ -27,7 +27,7 @@ boot:
 test:
 	@scripts/test $(KERNEL_VARIANT) $(MACHINE) $(TEST)
 bisect:
-	@scripts/bisect $(or $(FROM),1) $(TO)
+	@scripts/bisect '$(FROM)' '$(TO)' $(TEST)
 drop-in:
 	@scripts/drop-in
 deb:

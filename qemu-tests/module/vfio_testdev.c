@@ -370,6 +370,14 @@ static struct platform_driver vtd_driver = {
 
 /* Probes */
 
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 13, 0)
+#define VTD_DOMAIN_ALLOC	"iommu_paging_domain_alloc"
+#define VTD_MAP			"iommu_map"
+#else
+#define VTD_DOMAIN_ALLOC	"iommu_paging_domain_alloc_flags"
+#define VTD_MAP			"iommu_map_nosync"
+#endif
+
 static bool refuse_sharing;
 module_param(refuse_sharing, bool, 0644);
 MODULE_PARM_DESC(refuse_sharing,
@@ -382,6 +390,14 @@ MODULE_PARM_DESC(refused, "How many calls refuse_sharing refused; write 0 to res
 static unsigned long hide_pgsizes;
 module_param(hide_pgsizes, ulong, 0644);
 MODULE_PARM_DESC(hide_pgsizes, "Page sizes that domains allocated from now on lack");
+
+static int fail_map_times;
+module_param(fail_map_times, int, 0644);
+MODULE_PARM_DESC(fail_map_times, "How many calls of " VTD_MAP "() fail; -1: all");
+
+static int fail_map_skip;
+module_param(fail_map_skip, int, 0644);
+MODULE_PARM_DESC(fail_map_skip, "How many calls succeed before those that fail");
 
 static int fail_unmap_times;
 module_param(fail_unmap_times, int, 0644);
@@ -480,6 +496,19 @@ static int vtd_attach_pre(struct kprobe *kp, struct pt_regs *regs)
 	return 0;
 }
 
+static int vtd_map_pre(struct kprobe *kp, struct pt_regs *regs)
+{
+	if (!fail_map_times)
+		return 0;
+	if (fail_map_skip) {
+		fail_map_skip--;
+		return 0;
+	}
+	if (fail_map_times > 0)
+		fail_map_times--;
+	return vtd_return(regs, -ENOMEM);
+}
+
 static int vtd_unmap_pre(struct kprobe *kp, struct pt_regs *regs)
 {
 	struct iommu_domain *domain = (void *)regs_get_kernel_argument(regs, 0);
@@ -563,16 +592,11 @@ static int vtd_resv_ret(struct kretprobe_instance *ri, struct pt_regs *regs)
 
 static struct kprobe probes[] = {
 	VTD_KPROBE("iommu_attach_group", vtd_attach_pre),
+	VTD_KPROBE(VTD_MAP, vtd_map_pre),
 	VTD_KPROBE("iommu_unmap", vtd_unmap_pre),
 	VTD_KPROBE("iommu_unmap_fast", vtd_unmap_pre),
 	VTD_KPROBE("iommu_domain_free", vtd_free_pre),
 };
-
-#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 13, 0)
-#define VTD_DOMAIN_ALLOC	"iommu_paging_domain_alloc"
-#else
-#define VTD_DOMAIN_ALLOC	"iommu_paging_domain_alloc_flags"
-#endif
 
 static struct kretprobe retprobes[] = {
 	{
@@ -616,6 +640,8 @@ static void vtd_disarm(void)
 	refuse_sharing = false;
 	refused = 0;
 	hide_pgsizes = 0;
+	fail_map_times = 0;
+	fail_map_skip = 0;
 	fail_unmap_times = 0;
 	fail_unmap_skip = 0;
 	fail_unmap_bytes = 0;

@@ -652,6 +652,119 @@ static void teardown_fails(void)
 	}
 }
 
+/* The map that comes after so many fails, and cannot be undone. */
+static void fail_to_undo(int skip)
+{
+	td_set("fail_map_skip", skip);
+	td_set("fail_map_times", 1);
+	fail_unmaps(-1, 0, 0);
+}
+
+/*
+ * A map fails, and then its undoing does: the pages stay pinned and charged, and
+ * nothing else is mapped, until that is done.
+ */
+static void undo_fails(enum vt_mem kind, bool two)
+{
+	struct vt_container c;
+	u64 base, left;
+	u32 avail;
+	u8 *mem;
+	int i;
+
+	open_one(&c);
+	vt_need_granule(&c);
+	if (two)
+		add_second(&c);
+	mem = vt_alloc(kind, SZ_2M);
+	base = vt_locked();
+	avail = vt_dma_avail(&c);
+
+	/* At the first page, in the middle, in the other domain */
+	for (i = 0; i < 40; i += 13) {
+		fail_to_undo(i);
+		EXPECT_EQ(vt_map(&c, IOVA, mem, SZ_2M, VT_RW, SZ_4K), -ENOMEM);
+		left = vt_locked() - base;
+		if (i)
+			EXPECT_GT(left, 0);
+		EXPECT_EQ(vt_dma_avail(&c), avail);
+		EXPECT_EQ(vt_map(&c, IOVA + SZ_1G, mem, SZ_64K, VT_RW, 0), left ? -EIO : 0);
+		if (left && !two)
+			EXPECT_EQ(try_second(&c), -EIO);
+		EXPECT_EQ(vt_locked() - base, left ? left : SZ_64K);
+
+		fail_unmaps(0, 0, 0);
+		if (!left)
+			ASSERT_OK(vt_unmap(&c, IOVA + SZ_1G, SZ_64K, NULL));
+		ASSERT_OK(vt_map(&c, IOVA, mem, SZ_2M, VT_RW, SZ_4K));
+		EXPECT_EQ(vt_locked(), base + SZ_2M);
+		ASSERT_OK(vt_unmap(&c, IOVA, SZ_2M, NULL));
+		EXPECT_EQ(vt_locked(), base);
+		EXPECT_EQ(vt_dma_avail(&c), avail);
+	}
+
+	/* Or until the container goes. */
+	fail_to_undo(20);
+	EXPECT_EQ(vt_map(&c, IOVA, mem, SZ_2M, VT_RW, SZ_4K), -ENOMEM);
+	EXPECT_GT(vt_locked(), base);
+	vt_close(&c);
+	fail_unmaps(0, 0, 0);
+	EXPECT_EQ(vt_locked(), base);
+}
+
+static void undo_fails_scattered(void)
+{
+	undo_fails(VT_MEM_SCATTERED, false);
+}
+
+static void undo_fails_thp(void)
+{
+	undo_fails(VT_MEM_THP, false);
+}
+
+static void undo_fails_two(void)
+{
+	undo_fails(VT_MEM_SCATTERED, true);
+}
+
+static void undo_fails_two_thp(void)
+{
+	undo_fails(VT_MEM_THP, true);
+}
+
+/* So it does in a container whose mappings wait for their first domain. */
+static void replay_undo_fails(void)
+{
+	struct vt_container c;
+	struct vt_dev *dev;
+	u64 base;
+	u8 *mem;
+	int i;
+
+	td_arm();
+	mem = vt_alloc(VT_MEM_SCATTERED, SZ_1M);
+	base = vt_locked();
+	vt_open_empty(&c, VFIO_TYPE1v2_IOMMU);
+	td_add(&c, 0);
+	vt_need_granule(&c);
+	ASSERT_OK(vt_map(&c, IOVA, mem, SZ_64K, VT_RW, 0));
+	ASSERT_OK(vt_map(&c, IOVA + SZ_1M, mem, SZ_1M, VT_RW, SZ_4K));
+
+	for (i = 0; i < 60; i += 11) {
+		fail_to_undo(i);
+		EXPECT_EQ(try_second(&c), -ENOMEM);
+		EXPECT_EQ(vt_locked(), base);
+	}
+	fail_unmaps(0, 0, 0);
+	dev = vt_add_edu(&c, 1);
+	EXPECT_EQ(vt_locked(), base + SZ_1M + SZ_64K);
+	vt_edu_enable(dev);
+	vt_expect_read(dev, IOVA + 3 * SZ_4K, mem + 3 * SZ_4K);
+	vt_expect_read(dev, IOVA + 2 * SZ_1M - SZ_4K, mem + SZ_1M - SZ_4K);
+	vt_close(&c);
+	EXPECT_EQ(vt_locked(), base);
+}
+
 VTEST_MAIN(
 	VTEST(two_plain),
 	VTEST(late_plain),
@@ -667,4 +780,9 @@ VTEST_MAIN(
 	VTEST(unmap_fails_first),
 	VTEST(unmap_fails_second),
 	VTEST(teardown_fails),
+	VTEST(undo_fails_scattered),
+	VTEST(undo_fails_thp),
+	VTEST(undo_fails_two),
+	VTEST(undo_fails_two_thp),
+	VTEST(replay_undo_fails),
 )

@@ -921,6 +921,53 @@ static void unmap_fails_second(void)
 	unmap_fails(true, 2);
 }
 
+/* A map fails, and cannot be undone: the region stays in use until it is. */
+static void undo_fails(bool two, int last_skip)
+{
+	struct vt_container c;
+	int super, skip;
+	u8 *p;
+
+	td_arm();
+	td_set("refuse_sharing", 1);
+	super = open_super(&c);
+	if (two)
+		add_second(&c);
+	p = vt_alloc(VT_MEM_SCATTERED, SZ_1M);
+	ASSERT_OK(vt_super_register(super, p, SZ_1M, RW));
+
+	for (skip = 5; skip <= last_skip; skip += 250) {
+		td_set("fail_map_skip", skip);
+		td_set("fail_map_times", 1);
+		fail_unmaps(-1, 0);
+		ASSERT_EQ(vt_map_super(&c, BASE, p, SZ_1M, VT_RW, SZ_4K), -ENOMEM);
+		ASSERT_EQ(vt_map_super(&c, 2 * BASE, p, SZ_1M, VT_RW, 0), -EIO);
+		ASSERT_EQ(vt_super_unregister(super, p, SZ_1M), -EBUSY);
+		ASSERT_EQ(vt_super_detach(&c), -EBUSY);
+		fail_unmaps(0, 0);
+		ASSERT_OK(vt_map_super(&c, BASE, p, SZ_1M, VT_RW, SZ_4K));
+		expect_dma(&c.dev[0], BASE + SZ_64K, p + SZ_64K);
+		ASSERT_OK(vt_unmap(&c, BASE, SZ_1M, NULL));
+	}
+
+	td_set("fail_map_skip", last_skip);
+	td_set("fail_map_times", 1);
+	fail_unmaps(-1, 0);
+	ASSERT_EQ(vt_map_super(&c, BASE, p, SZ_1M, VT_RW, SZ_4K), -ENOMEM);
+	ASSERT_EQ(vt_super_detach(&c), -EBUSY);
+	fail_unmaps(0, 0);
+	ASSERT_OK(vt_super_detach(&c));
+	ASSERT_OK(vt_super_unregister(super, p, SZ_1M));
+	vt_close(&c);
+}
+static void undo_fails_one(void)
+{
+	undo_fails(false, 255);
+}
+static void undo_fails_two(void)
+{
+	undo_fails(true, 505);
+}
 /* It fails for good: memory and charge go with the container. */
 static void teardown_fails(void)
 {
@@ -1274,6 +1321,8 @@ VTEST_MAIN(
 	VTEST(unmap_fails_one),
 	VTEST(unmap_fails_first),
 	VTEST(unmap_fails_second),
+	VTEST(undo_fails_one),
+	VTEST(undo_fails_two),
 	VTEST(teardown_fails),
 	VTEST(mediated_pins),
 	VTEST(mediated_permissions),

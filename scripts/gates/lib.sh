@@ -101,12 +101,13 @@ objects() {
 }
 
 # compiler_says REVISION x86|arm64 OBJ [MAKE-ARGUMENT...]: its warnings about
-# these objects.
+# these objects, or those of them that are in the variable only.
 compiler_says() {
 	local rev=$1 which=$2 obj=$3 o list=()
 	shift 3
 	at "$rev"
 	for o in $(objects "$which"); do
+		[ -z "${only:-}" ] || [[ " $only " == *" $o "* ]] || continue
 		[ ! -f "$tree/${o%.o}.c" ] || list+=("$o")
 	done
 	[ ${#list[@]} -gt 0 ] || return 0

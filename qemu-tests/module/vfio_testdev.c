@@ -372,10 +372,8 @@ static struct platform_driver vtd_driver = {
 
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 13, 0)
 #define VTD_DOMAIN_ALLOC	"iommu_paging_domain_alloc"
-#define VTD_MAP			"iommu_map"
 #else
 #define VTD_DOMAIN_ALLOC	"iommu_paging_domain_alloc_flags"
-#define VTD_MAP			"iommu_map_nosync"
 #endif
 
 static bool refuse_sharing;
@@ -393,7 +391,7 @@ MODULE_PARM_DESC(hide_pgsizes, "Page sizes that domains allocated from now on la
 
 static int fail_map_times;
 module_param(fail_map_times, int, 0644);
-MODULE_PARM_DESC(fail_map_times, "How many calls of " VTD_MAP "() fail; -1: all");
+MODULE_PARM_DESC(fail_map_times, "How many calls of iommu_map_nosync() fail; -1: all");
 
 static int fail_map_skip;
 module_param(fail_map_skip, int, 0644);
@@ -592,7 +590,7 @@ static int vtd_resv_ret(struct kretprobe_instance *ri, struct pt_regs *regs)
 
 static struct kprobe probes[] = {
 	VTD_KPROBE("iommu_attach_group", vtd_attach_pre),
-	VTD_KPROBE(VTD_MAP, vtd_map_pre),
+	VTD_KPROBE("iommu_map_nosync", vtd_map_pre),
 	VTD_KPROBE("iommu_unmap", vtd_unmap_pre),
 	VTD_KPROBE("iommu_unmap_fast", vtd_unmap_pre),
 	VTD_KPROBE("iommu_domain_free", vtd_free_pre),
@@ -696,6 +694,11 @@ static int vtd_register_probes(void)
 
 	for (n = 0; n < ARRAY_SIZE(probes); n++) {
 		ret = register_kprobe(&probes[n]);
+		if (ret == -ENOENT && probes[n].pre_handler == vtd_map_pre) {
+			/* Linux 6.12 as it was has only this */
+			probes[n].symbol_name = "iommu_map";
+			ret = register_kprobe(&probes[n]);
+		}
 		if (ret)
 			goto undo;
 	}

@@ -584,6 +584,33 @@ static void unmap_fails_midway(void)
 	EXPECT_EQ(vt_locked(), base);
 }
 
+/* It fails at the end of the IOVA space, where an address plus a size wraps. */
+static void unmap_fails_last(void)
+{
+	const u64 at = 0ull - SZ_2M;
+	struct vt_container c;
+	struct vt_info info;
+	u64 base, size = 0;
+	u8 *mem;
+
+	open_one(&c);
+	vt_need_granule(&c);
+	vt_info(&c, &info);
+	if (!in_ranges(&info, 0ull - SZ_4K))
+		SKIP("the IOMMU does not reach that far");
+	mem = vt_alloc(VT_MEM_THP, SZ_2M);
+	base = vt_locked();
+	ASSERT_OK(vt_map(&c, at, mem, SZ_2M, VT_RW, SZ_64K));
+	fail_unmaps(-1, 0, 0);
+	EXPECT_EQ(vt_unmap(&c, at, SZ_2M, NULL), -EIO);
+	fail_unmaps(0, 0, 0);
+	EXPECT_EQ(vt_locked(), base + SZ_2M);
+	ASSERT_OK(vt_unmap(&c, at, SZ_2M, &size));
+	EXPECT_EQ(size, SZ_2M);
+	EXPECT_EQ(vt_locked(), base);
+	vt_close(&c);
+}
+
 /* One of two domains fails. */
 static void unmap_fails_two(int domain)
 {
@@ -777,6 +804,7 @@ VTEST_MAIN(
 	VTEST(reserved_holes),
 	VTEST(unmap_fails_one),
 	VTEST(unmap_fails_midway),
+	VTEST(unmap_fails_last),
 	VTEST(unmap_fails_first),
 	VTEST(unmap_fails_second),
 	VTEST(teardown_fails),

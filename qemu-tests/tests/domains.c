@@ -304,6 +304,7 @@ static void pgsize_refused(void)
 	vt_info(&c, &info);
 	locked = vt_locked();
 
+	td_need_hiding();
 	td_set("hide_pgsizes", SZ_2M - SZ_4K);
 	EXPECT_EQ(try_second(&c), -EINVAL);
 	expect_unharmed(&c, p, locked, &info);
@@ -336,6 +337,7 @@ static void pgsize_accepted(void)
 	set_pieces(p, mem, PIECE);
 	p[2].vaddr = NULL;
 
+	td_need_hiding();
 	td_set("hide_pgsizes", SZ_2M - SZ_4K);
 	second = add_second(&c);
 	vt_info(&c, &info);

@@ -835,6 +835,7 @@ static void replay_refused(void)
 	ASSERT_OK(vt_super_register(super, p, SZ_2M, RW));
 	ASSERT_OK(vt_map_super(&c, BASE, p, SZ_2M, VT_RW, SZ_64K));
 	base = vt_locked();
+	td_need_hiding();
 	td_set("hide_pgsizes", SZ_2M - SZ_4K);
 	ASSERT_EQ(vt_try_add_group(&c, vt_edu_group(1), vt_edu_bdf(1), NULL), -EINVAL);
 	ASSERT_EQ(vt_locked(), base);

@@ -25,5 +25,5 @@ END {
 	if (!slower)
 		print "nothing"
 	printf "\nOf %d figures, %d are more than 2 %% higher, %d more than 2 %% lower.\n", compared, slower, faster
-	print "Each is the least of three, or the median of many calls.  Where memory happens to lie\nmoves what is left by some percent from one boot to another."
+	print "Short ones are the least of three, of many calls the median.  Where memory happens to lie\nmoves what is left by some percent from one boot to another."
 }

@@ -128,6 +128,13 @@ void td_disarm(void)
 	armed_by = 0;
 }
 
+void td_fail_to_undo(int skip)
+{
+	td_set("fail_map_skip", skip);
+	td_set("fail_map_times", 1);
+	td_set("fail_unmap_times", -1);
+}
+
 void td_need_hiding(void)
 {
 	const char *machine = getenv("vtest_machine");

@@ -41,6 +41,8 @@ void td_disarm(void);
 void td_set(const char *param, long long value);
 /* For hide_pgsizes: what leaves an IOMMU that has any power of two just 4 KiB. */
 #define MORE_THAN_4K	(~0ull >> 1 & -SZ_8K)
+/* The map that comes after so many fails, and what was mapped cannot be unmapped. */
+void td_fail_to_undo(int skip);
 /* hide_pgsizes has no effect if the driver knows page sizes only of an attached domain. */
 void td_need_hiding(void);
 u64 td_get(const char *param);

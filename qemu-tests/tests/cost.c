@@ -89,7 +89,7 @@ static void figure(const char *op, enum peer peer, const struct backing *b, u64 
  * too long, and the least counts; of many calls it is the median.
  */
 #define ROUNDS		3
-#define LONG_ROUND	(50 * 1000 * 1000)
+#define LONG_ROUND	(50 * 1000 * 1000)	/* instructions */
 
 static void keep_least(u64 *least, u64 value)
 {

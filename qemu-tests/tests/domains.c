@@ -681,14 +681,6 @@ static void teardown_fails(void)
 	}
 }
 
-/* The map that comes after so many fails, and cannot be undone. */
-static void fail_to_undo(int skip)
-{
-	td_set("fail_map_skip", skip);
-	td_set("fail_map_times", 1);
-	fail_unmaps(-1, 0, 0);
-}
-
 /*
  * A map fails, and then its undoing does: the pages stay pinned and charged, and
  * nothing else is mapped, until that is done.
@@ -711,7 +703,7 @@ static void undo_fails(enum vt_mem kind, bool two)
 
 	/* At the first page, in the middle, in the other domain */
 	for (i = 0; i < 40; i += 13) {
-		fail_to_undo(i);
+		td_fail_to_undo(i);
 		EXPECT_EQ(vt_map(&c, IOVA, mem, SZ_2M, VT_RW, SZ_4K), -ENOMEM);
 		left = vt_locked() - base;
 		if (i)
@@ -733,7 +725,7 @@ static void undo_fails(enum vt_mem kind, bool two)
 	}
 
 	/* Or until the container goes. */
-	fail_to_undo(20);
+	td_fail_to_undo(20);
 	EXPECT_EQ(vt_map(&c, IOVA, mem, SZ_2M, VT_RW, SZ_4K), -ENOMEM);
 	EXPECT_GT(vt_locked(), base);
 	vt_close(&c);
@@ -780,7 +772,7 @@ static void replay_undo_fails(void)
 	ASSERT_OK(vt_map(&c, IOVA + SZ_1M, mem, SZ_1M, VT_RW, SZ_4K));
 
 	for (i = 0; i < 60; i += 11) {
-		fail_to_undo(i);
+		td_fail_to_undo(i);
 		EXPECT_EQ(try_second(&c), -ENOMEM);
 		EXPECT_EQ(vt_locked(), base);
 	}

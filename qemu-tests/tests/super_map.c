@@ -854,6 +854,21 @@ static void fail_unmaps(int times, int domain)
 	td_set("fail_unmap_times", times);
 }
 
+/* One domain, or two, and 1 MiB registered. Returns the super-container. */
+static int open_scattered(struct vt_container *c, bool two, u8 **p)
+{
+	int super;
+
+	td_arm();
+	td_set("refuse_sharing", 1);
+	super = open_super(c);
+	if (two)
+		add_second(c);
+	*p = vt_alloc(VT_MEM_SCATTERED, SZ_1M);
+	ASSERT_OK(vt_super_register(super, *p, SZ_1M, RW));
+	return super;
+}
+
 /*
  * -EIO, and the memory stays what it was: registered, pinned, mapped; until the
  * driver does its work. domain: which one fails, 0: all, 1: the older one.
@@ -866,13 +881,7 @@ static void unmap_fails(bool two, int domain)
 	u32 avail;
 	u8 *p;
 
-	td_arm();
-	td_set("refuse_sharing", 1);
-	super = open_super(&c);
-	if (two)
-		add_second(&c);
-	p = vt_alloc(VT_MEM_SCATTERED, SZ_1M);
-	ASSERT_OK(vt_super_register(super, p, SZ_1M, RW));
+	super = open_scattered(&c, two, &p);
 	avail = vt_dma_avail(&c);
 	ASSERT_OK(vt_map_super(&c, BASE, p, SZ_1M, VT_RW, SZ_64K));
 	pinned = vt_pinned();
@@ -929,18 +938,10 @@ static void undo_fails(bool two, int last_skip)
 	int super, skip;
 	u8 *p;
 
-	td_arm();
-	td_set("refuse_sharing", 1);
-	super = open_super(&c);
-	if (two)
-		add_second(&c);
-	p = vt_alloc(VT_MEM_SCATTERED, SZ_1M);
-	ASSERT_OK(vt_super_register(super, p, SZ_1M, RW));
+	super = open_scattered(&c, two, &p);
 
 	for (skip = 5; skip <= last_skip; skip += 250) {
-		td_set("fail_map_skip", skip);
-		td_set("fail_map_times", 1);
-		fail_unmaps(-1, 0);
+		td_fail_to_undo(skip);
 		ASSERT_EQ(vt_map_super(&c, BASE, p, SZ_1M, VT_RW, SZ_4K), -ENOMEM);
 		ASSERT_EQ(vt_map_super(&c, 2 * BASE, p, SZ_1M, VT_RW, 0), -EIO);
 		ASSERT_EQ(vt_super_unregister(super, p, SZ_1M), -EBUSY);
@@ -951,9 +952,7 @@ static void undo_fails(bool two, int last_skip)
 		ASSERT_OK(vt_unmap(&c, BASE, SZ_1M, NULL));
 	}
 
-	td_set("fail_map_skip", last_skip);
-	td_set("fail_map_times", 1);
-	fail_unmaps(-1, 0);
+	td_fail_to_undo(last_skip);
 	ASSERT_EQ(vt_map_super(&c, BASE, p, SZ_1M, VT_RW, SZ_4K), -ENOMEM);
 	ASSERT_EQ(vt_super_detach(&c), -EBUSY);
 	fail_unmaps(0, 0);

@@ -11,7 +11,7 @@ demo:
 check:
 	@scripts/check-bases
 gates:
-	@scripts/check gates
+	@scripts/check-base gates
 mail:
 	@scripts/mail
 bench:

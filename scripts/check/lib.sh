@@ -1,12 +1,12 @@
 # shellcheck shell=bash
-# Usage: . scripts/gates/lib.sh
+# Usage: . scripts/check/lib.sh
 # What the gates share. A gate ends with 0, with 4 if it misses a tool (its
 # last line says which), with anything else if it has found something. Each
 # proves on every run that it finds the mistake planted for it in planted/,
-# and says so with "caught"; scripts/check fails one that does not.
+# and says so with "caught"; scripts/check-base fails one that does not.
 
 . "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
-planted=$top/scripts/gates/planted
+planted=$top/scripts/check/planted
 
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
@@ -134,7 +134,7 @@ use_clang() {
 	[ -n "$v" ] || clang=(LLVM=1 CC=clang)
 	! command -v ccache >/dev/null || clang+=(CC="ccache clang$v")
 	clang_arm64=("${clang[@]}" ARCH=arm64)
-	want=$(fingerprint "${clang[@]}" "$src/obj-plain/.config" "$top/scripts/gates/arm64.config")
+	want=$(fingerprint "${clang[@]}" "$src/obj-plain/.config" "$top/scripts/check/arm64.config")
 	for obj in "$tree/obj-clang" "$tree/obj-arm64"; do
 		[ "$(cat "$obj/.ready" 2>/dev/null)" != "$want" ] || continue
 		rm -rf "$obj"
@@ -144,7 +144,7 @@ use_clang() {
 		if [ "$obj" = "$tree/obj-arm64" ]; then
 			set -- "${clang_arm64[@]}"
 			"$top/scripts/kbuild" "$tree" "$obj" "$@" tinyconfig >"$log/gate-clang-prepare.log" 2>&1
-			cat "$top/scripts/gates/arm64.config" >>"$obj/.config"
+			cat "$top/scripts/check/arm64.config" >>"$obj/.config"
 		fi
 		"$top/scripts/kbuild" "$tree" "$obj" "$@" olddefconfig prepare \
 			</dev/null >>"$log/gate-clang-prepare.log" 2>&1 ||

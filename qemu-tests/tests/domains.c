@@ -712,11 +712,18 @@ static void undo_fails(enum vt_mem kind, bool two)
 		EXPECT_EQ(vt_map(&c, IOVA + SZ_1G, mem, SZ_64K, VT_RW, 0), left ? -EIO : 0);
 		if (left && !two)
 			EXPECT_EQ(try_second(&c), -EIO);
+		EXPECT_EQ(vt_unmap(&c, IOVA + SZ_2M - SZ_4K, SZ_4K, NULL), left ? -EIO : 0);
 		EXPECT_EQ(vt_locked() - base, left ? left : SZ_64K);
+		/* Elsewhere it does not matter. */
+		EXPECT_EQ(vt_unmap(&c, IOVA + SZ_2M, SZ_2M, NULL), 0);
 
 		fail_unmaps(0, 0, 0);
 		if (!left)
 			ASSERT_OK(vt_unmap(&c, IOVA + SZ_1G, SZ_64K, NULL));
+		if (i % 2) {
+			ASSERT_OK(vt_unmap(&c, IOVA, SZ_4K, NULL));
+			EXPECT_EQ(vt_locked(), base);
+		}
 		ASSERT_OK(vt_map(&c, IOVA, mem, SZ_2M, VT_RW, SZ_4K));
 		EXPECT_EQ(vt_locked(), base + SZ_2M);
 		ASSERT_OK(vt_unmap(&c, IOVA, SZ_2M, NULL));

@@ -445,24 +445,27 @@ static u64 cgroup_memory(void)
 	return strtoull(buf, NULL, 10);
 }
 
-/* A map costs locked memory nothing, but its page tables cost the mapper's cgroup. */
-static void tables_cost_cgroup(void)
+/*
+ * A map costs locked memory nothing, but its page tables and its dirty bitmap cost
+ * the mapper's cgroup.
+ */
+static void maps_cost_cgroup(void)
 {
 	const char *machine = getenv("vtest_machine");
-	u64 i, nr = 256, before;
+	/* The page tables of virtio-iommu are the host's. */
+	bool tables = !machine || strcmp(machine, "virtio");
+	u64 i, nr = 1024, size = 64 * SZ_1M, before;
 	struct vt_container c;
 	pid_t pid;
 	int super;
 	u8 *p;
 
-	if (machine && !strcmp(machine, "virtio"))
-		SKIP("the page tables of virtio-iommu are the host's");
 	if (vt_write_file(CGROUP "/cgroup.subtree_control", "+memory"))
 		SKIP("no memory cgroups");
 	vt_open_v2(&c);
 	super = vt_super_new(&c);
-	p = vt_alloc(VT_MEM_4K, SZ_64K);
-	ASSERT_OK(vt_super_register(super, p, SZ_64K, RW));
+	p = vt_alloc(VT_MEM_THP, size);
+	ASSERT_OK(vt_super_register(super, p, size, RW));
 	if (mkdir(CGROUP "/vtest", 0700))
 		ASSERT_EQ(errno, EEXIST);
 	pid = fork();
@@ -472,14 +475,19 @@ static void tables_cost_cgroup(void)
 		before = cgroup_memory();
 		/* Two tables each. */
 		for (i = 0; i < nr; i++)
-			ASSERT_OK(vt_map_super(&c, BASE + 2 * i * SZ_1G, p, SZ_64K, VT_RW, 0));
-		ASSERT_GE(cgroup_memory(), before + nr * SZ_4K);
+			ASSERT_OK(vt_map_super(&c, BASE + 2 * i * SZ_1G, p, size, VT_RW, 0));
+		if (tables)
+			ASSERT_GE(cgroup_memory(), before + nr * SZ_4K);
+		before = cgroup_memory();
+		ASSERT_OK(vt_dirty_start(&c));
+		ASSERT_GE(cgroup_memory(), before + nr * size / SZ_4K / 8 / 2);
+		ASSERT_OK(vt_dirty_stop(&c));
 		ASSERT_EQ(vt_locked(), 0);
 		exit(0);
 	}
 	vt_wait_exit(pid);
 	ASSERT_OK(vt_unmap_all(&c, NULL));
-	ASSERT_EQ(vt_locked(), SZ_64K);
+	ASSERT_EQ(vt_locked(), size);
 	ASSERT_OK(rmdir(CGROUP "/vtest"));
 }
 
@@ -530,6 +538,6 @@ VTEST_MAIN(
 	VTEST(creator_pays),
 	VTEST(creator_exits),
 	VTEST(creator_killed),
-	VTEST(tables_cost_cgroup),
+	VTEST(maps_cost_cgroup),
 	VTEST(many_regions),
 )

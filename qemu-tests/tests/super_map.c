@@ -946,7 +946,13 @@ static void undo_fails(bool two, int last_skip)
 		ASSERT_EQ(vt_map_super(&c, 2 * BASE, p, SZ_1M, VT_RW, 0), -EIO);
 		ASSERT_EQ(vt_super_unregister(super, p, SZ_1M), -EBUSY);
 		ASSERT_EQ(vt_super_detach(&c), -EBUSY);
+		ASSERT_EQ(vt_unmap(&c, BASE, SZ_1M, NULL), -EIO);
 		fail_unmaps(0, 0);
+		if (skip == 255) {
+			ASSERT_OK(vt_unmap(&c, BASE, SZ_1M, NULL));
+			ASSERT_OK(vt_super_unregister(super, p, SZ_1M));
+			ASSERT_OK(vt_super_register(super, p, SZ_1M, RW));
+		}
 		ASSERT_OK(vt_map_super(&c, BASE, p, SZ_1M, VT_RW, SZ_4K));
 		expect_dma(&c.dev[0], BASE + SZ_64K, p + SZ_64K);
 		ASSERT_OK(vt_unmap(&c, BASE, SZ_1M, NULL));

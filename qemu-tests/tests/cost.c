@@ -110,6 +110,12 @@ static u64 median(u64 *values, unsigned int nr)
 	return values[nr / 2];
 }
 
+static u64 next_random(u64 *seed)
+{
+	*seed = *seed * 6364136223846793005ull + 1442695040888963407ull;
+	return *seed >> 33;
+}
+
 /*
  * Opens the peer with all the users that the figure of one needs: where memory is
  * shared, that is the second. The last one added is the one to measure.
@@ -203,30 +209,51 @@ static void one_piece(enum peer peer, const struct backing *b, u8 *mem, u64 size
 	peer_close(&p);
 }
 
+/*
+ * Map a piece and unmap it, over and over. Returns in *each what one such pair costs.
+ * A timer that fires in one round of them is not in all.
+ */
+static int pairs_of(struct peers *p, u64 iova, const u8 *mem, u64 size, u64 places,
+		    u64 *each)
+{
+	const unsigned int times = 64;
+	u64 at, since, seed = 7;
+	unsigned int i;
+	int ret = 0, round;
+
+	for (round = 0; round < ROUNDS; round++) {
+		since = vt_now();
+		for (i = 0; i < times && !ret; i++) {
+			at = next_random(&seed) % places * SZ_8K;
+			ret = peer_map_one(p, LAST(p), iova + at, mem + at, size, 0);
+			if (!ret)
+				ret = peer_unmap(p, LAST(p), iova + at, size);
+		}
+		keep_least(each, (vt_now() - since) / times);
+	}
+	return ret;
+}
+
 /* A mapping made and unmapped over and over, as a virtual IOMMU does. */
 static void pair(enum peer peer, const struct backing *b, void *mem, u64 size)
 {
-	const unsigned int times = 64;
 	struct peer_floor f = {};
 	struct peers p;
-	unsigned int i;
-	u64 since = 0;
-	int ret;
+	u64 each = 0;
+	int ret, round;
 
 	if (peer == PEER_FLOOR) {
-		ret = peer_floor(mem, IOVA, size, 0, times, &f);
-		figure("pair", peer, b, size, 0, ret, f.pair);
+		for (round = 0; round < ROUNDS; round++) {
+			ret = peer_floor(mem, IOVA, size, 0, 64, &f);
+			keep_least(&each, f.pair);
+		}
+		figure("pair", peer, b, size, 0, ret, each);
 		return;
 	}
 	ret = open_peer(&p, peer, mem, size);
-	for (i = 0; i <= times && !ret; i++) {
-		if (i == 1)
-			since = vt_now();
-		ret = peer_map_one(&p, LAST(&p), IOVA, mem, size, 0);
-		if (!ret)
-			ret = peer_unmap(&p, LAST(&p), IOVA, size);
-	}
-	figure("pair", peer, b, size, 0, ret, (vt_now() - since) / times);
+	if (!ret)
+		ret = pairs_of(&p, IOVA, mem, size, 1, &each);
+	figure("pair", peer, b, size, 0, ret, each);
 	peer_close(&p);
 }
 
@@ -496,12 +523,6 @@ static void full_join(void)
 
 /* ---- How it grows ---- */
 
-static u64 next_random(u64 *seed)
-{
-	*seed = *seed * 6364136223846793005ull + 1442695040888963407ull;
-	return *seed >> 33;
-}
-
 /*
  * A virtual IOMMU's pair of calls beside so many other mappings, each of a page of
  * its own.
@@ -576,8 +597,7 @@ static void full_mappings(void)
 /* So many holes in one mapping, then unmap and map beside them, then all of it. */
 static void holes_in(enum peer peer, u8 *mem, u64 nr)
 {
-	const unsigned int times = 64;
-	u64 i, since, seed = 7, at;
+	u64 i, since, each = 0;
 	struct peers p;
 	char text[24];
 	int ret;
@@ -591,14 +611,9 @@ static void holes_in(enum peer peer, u8 *mem, u64 nr)
 	for (i = 0; i < nr && !ret; i++)
 		ret = peer_unmap(&p, LAST(&p), IOVA + i * 7919 % nr * SZ_8K, SZ_4K);
 	figure_n("punch", peer, &thp, text, SZ_4K, ret, vt_now() - since);
-	since = vt_now();
-	for (i = 0; i < times && !ret; i++) {
-		at = next_random(&seed) % nr * SZ_8K;
-		ret = peer_map_one(&p, LAST(&p), IOVA + at, mem + at, SZ_4K, 0);
-		if (!ret)
-			ret = peer_unmap(&p, LAST(&p), IOVA + at, SZ_4K);
-	}
-	figure_n("inhole", peer, &thp, text, SZ_4K, ret, (vt_now() - since) / times);
+	if (!ret)
+		ret = pairs_of(&p, IOVA, mem, SZ_4K, nr, &each);
+	figure_n("inhole", peer, &thp, text, SZ_4K, ret, each);
 	since = vt_now();
 	if (!ret)
 		ret = peer_unmap(&p, LAST(&p), IOVA, 2 * nr * SZ_4K);
@@ -755,7 +770,7 @@ static void extents_of(enum peer peer, const struct backing *b, u64 size, u64 pa
 		.count = ARRAY_SIZE(extent),
 	};
 	struct peers p;
-	u64 since;
+	u64 since, took;
 	void *mem;
 	int ret;
 
@@ -766,8 +781,9 @@ static void extents_of(enum peer peer, const struct backing *b, u64 size, u64 pa
 	since = vt_now();
 	if (!ret && ioctl(p.user[LAST(&p)].c.fd, VFIO_IOMMU_DMA_EXTENTS, &req))
 		ret = -errno;
-	figure("extents", peer, b, size, granule, ret, vt_now() - since);
-	figure("extent_page", peer, b, size, granule, ret, (vt_now() - since) / pages);
+	took = vt_now() - since;
+	figure("extents", peer, b, size, granule, ret, took);
+	figure("extent_page", peer, b, size, granule, ret, took / pages);
 	if (!ret) {
 		ASSERT_EQ(req.size, 0);
 		ASSERT_EQ(req.count, 1);

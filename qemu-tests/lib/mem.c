@@ -3,6 +3,8 @@
 #define _GNU_SOURCE
 #define _FILE_OFFSET_BITS 64
 #include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <sys/syscall.h>
 
 #include "vtest.h"
 
@@ -199,4 +201,36 @@ bool vt_filled(const void *p, size_t len, u64 seed)
 		if (w[i] != pattern(i, seed))
 			return false;
 	return true;
+}
+
+int vt_withhold(void *p, u64 size)
+{
+	struct uffdio_api api = { .api = UFFD_API };
+	struct uffdio_register reg = {
+		.range = { .start = (uintptr_t)p, .len = size },
+		.mode = UFFDIO_REGISTER_MODE_MISSING,
+	};
+	int fd = syscall(SYS_userfaultfd, O_CLOEXEC);
+
+	if (fd < 0)
+		SKIP("no userfaultfd: %s", strerror(errno));
+	ASSERT_OK(ioctl(fd, UFFDIO_API, &api));
+	ASSERT_OK(ioctl(fd, UFFDIO_REGISTER, &reg));
+	return fd;
+}
+
+void vt_provide(int fd, void *p, u64 size)
+{
+	struct uffdio_zeropage zero = { .range = { .start = (uintptr_t)p, .len = size } };
+
+	ASSERT_OK(ioctl(fd, UFFDIO_ZEROPAGE, &zero));
+}
+
+u64 vt_awaited(int fd)
+{
+	struct uffd_msg msg;
+
+	ASSERT_EQ(read(fd, &msg, sizeof(msg)), (ssize_t)sizeof(msg));
+	ASSERT_EQ(msg.event, UFFD_EVENT_PAGEFAULT);
+	return ALIGN_DOWN(msg.arg.pagefault.address, SZ_4K);
 }

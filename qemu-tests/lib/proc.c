@@ -14,6 +14,23 @@
 
 #define PARAMS	"/sys/module/vfio_iommu_type1/parameters"
 
+static bool env_is(const char *name, const char *value)
+{
+	const char *is = getenv(name);
+
+	return is && !strcmp(is, value);
+}
+
+bool vt_kernel_is(const char *variant)
+{
+	return env_is("vtest_kernel", variant);
+}
+
+bool vt_machine_is(const char *machine)
+{
+	return env_is("vtest_machine", machine);
+}
+
 int vt_linux(void)
 {
 	struct utsname u;

@@ -173,6 +173,11 @@ bool vt_tables_known(struct vt_dev *dev)
 	return intel_known(dev) || (!access("/dev/mem", R_OK) && amd_device(dev, &dte));
 }
 
+bool vt_pgsize_unknown(void)
+{
+	return vt_machine_is("virtio") || vt_kernel_is("debian");
+}
+
 void vt_need_tables(struct vt_dev *dev)
 {
 	if (!vt_tables_known(dev))

@@ -103,6 +103,11 @@ int td_pinned(struct vt_dev *dev)
 	return dev_ioctl(dev, VTD_PINNED, NULL);
 }
 
+int td_hold_mm(struct vt_dev *dev, int eventfd)
+{
+	return dev_ioctl(dev, VTD_HOLD_MM, (void *)(uintptr_t)eventfd);
+}
+
 unsigned int td_told(struct vt_dev *dev, struct vtd_event *ev, unsigned int room)
 {
 	struct vtd_log log = { .events = (uintptr_t)ev, .room = room };
@@ -137,9 +142,7 @@ void td_fail_to_undo(int skip)
 
 void td_need_hiding(void)
 {
-	const char *machine = getenv("vtest_machine");
-
-	if (vt_linux() < 7 && machine && !strcmp(machine, "virtio"))
+	if (vt_linux() < 7 && vt_machine_is("virtio"))
 		SKIP("virtio-iommu's driver in Linux 6 sets page sizes when a domain is attached");
 }
 

@@ -25,6 +25,11 @@ int td_write(struct vt_dev *dev, u64 iova, const void *buf, u64 len);
 int td_rw(struct vt_dev *dev, u64 iova, void *buf, u64 len, u32 flags);
 /* How many pages the device holds. */
 int td_pinned(struct vt_dev *dev);
+/*
+ * Hold this process's mmap_lock for reading, as a page fault does that waits for its
+ * memory, until a signal comes: -EINTR. The eventfd is told when it is held.
+ */
+int td_hold_mm(struct vt_dev *dev, int eventfd);
 
 /*
  * What the device was told to unmap since the last call: how many times, and the

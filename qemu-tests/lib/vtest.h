@@ -295,9 +295,20 @@ void vt_phys_range(const void *p, u64 nr, u64 *phys);
 /* Fill with, and check for, a pattern that depends on address and seed. */
 void vt_fill(void *p, size_t len, u64 seed);
 bool vt_filled(const void *p, size_t len, u64 seed);
+/*
+ * What is not there of [p, p + size) comes when somebody provides it, if ever: who
+ * needs it waits. Returns a userfaultfd.
+ */
+int vt_withhold(void *p, u64 size);
+void vt_provide(int fd, void *p, u64 size);
+/* Wait until somebody waits for a page; which one. */
+u64 vt_awaited(int fd);
 
 /* ---- What the kernel says: proc.c ---- */
 
+/* Is this that variant of the kernel, that machine? */
+bool vt_kernel_is(const char *variant);
+bool vt_machine_is(const char *machine);
 /* The first number of the kernel's version */
 int vt_linux(void);
 /*
@@ -376,6 +387,11 @@ struct vt_tables {
 
 /* Can this machine show them? Intel and AMD with debugfs can. */
 bool vt_tables_known(struct vt_dev *dev);
+/*
+ * The IOMMU driver cannot tell page sizes: that of virtio-iommu keeps no tables, and
+ * those of Debian's kernel have not got what they would tell them with.
+ */
+bool vt_pgsize_unknown(void);
 /* End the test as skipped if not. */
 void vt_need_tables(struct vt_dev *dev);
 void vt_tables_read(struct vt_dev *dev, struct vt_tables *t);

@@ -4,7 +4,8 @@
  *
  * 1. Devices with an emulated IOMMU which pin pages when they are told to, log
  *    each dma_unmap callback and answer it by unpinning exactly what lies in
- *    its range.  vfio_testdev.h is how to talk to them.
+ *    its range.  They hold their caller's mmap_lock when they are told to.
+ *    vfio_testdev.h is how to talk to them.
  *
  * 2. Probes in the IOMMU core, at work only while the parameter "armed" is set.
  *    They make the core refuse what it would grant (sharing a domain, page
@@ -15,6 +16,7 @@
  * one call to the next assumes that one container at a time gains groups.
  */
 
+#include <linux/eventfd.h>
 #include <linux/iommu.h>
 #include <linux/kprobes.h>
 #include <linux/kstrtox.h>
@@ -23,6 +25,7 @@
 #include <linux/mutex.h>
 #include <linux/objtool.h>
 #include <linux/platform_device.h>
+#include <linux/sched.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 #include <linux/vfio.h>
@@ -237,6 +240,22 @@ static int vtd_do_log(struct vtd *vtd, struct vtd_log *log)
 	return ret;
 }
 
+/* As a page fault does for as long as it waits for memory, on FUSE for instance */
+static int vtd_hold_mm(int fd)
+{
+	struct eventfd_ctx *held = eventfd_ctx_fdget(fd);
+
+	if (IS_ERR(held))
+		return PTR_ERR(held);
+
+	mmap_read_lock(current->mm);
+	eventfd_signal(held);
+	schedule_timeout_interruptible(MAX_SCHEDULE_TIMEOUT);
+	mmap_read_unlock(current->mm);
+	eventfd_ctx_put(held);
+	return -EINTR;
+}
+
 static long vtd_ioctl(struct vfio_device *vdev, unsigned int cmd,
 		      unsigned long arg)
 {
@@ -272,6 +291,8 @@ static long vtd_ioctl(struct vfio_device *vdev, unsigned int cmd,
 		ret = vtd->npinned;
 		mutex_unlock(&vtd->lock);
 		return ret;
+	case VTD_HOLD_MM:
+		return vtd_hold_mm(arg);
 	default:
 		return -ENOTTY;
 	}

@@ -431,7 +431,10 @@ static void full_register(void)
 	register_of(&huge1g, SZ_1G);
 }
 
-/* ---- A second domain is attached to a container that has 512 MiB mapped ---- */
+/*
+ * ---- A second domain is attached to a container that has 512 MiB mapped, and
+ * detached, then all of it is released ----
+ */
 
 static void replay(enum peer peer, const struct backing *b, u64 size)
 {
@@ -462,8 +465,12 @@ static void replay(enum peer peer, const struct backing *b, u64 size)
 	since += vt_now();
 	dev = vt_add_edu(c, 7);
 	figure("replay", peer, b, size, 0, ret, vt_now() - since);
+	since = vt_now();
 	vt_remove(dev);
+	figure("detach", peer, b, size, 0, ret, vt_now() - since);
+	since = vt_now();
 	peer_close(&p);
+	figure("release", peer, b, size, 0, ret, vt_now() - since);
 	vt_free(mem, b->kind, size);
 }
 
@@ -900,6 +907,14 @@ static void memory_of_registered(const struct backing *b, u64 size)
 	vt_free(mem, b->kind, size);
 }
 
+static void short_memory(void)
+{
+	if (!patched())
+		SKIP("the unpatched kernel has no super-container");
+	memory_of_registered(&thp, SZ_1G);
+	memory_of_registered(&small, SZ_512M);
+}
+
 static void full_memory(void)
 {
 	u8 *mem;
@@ -917,9 +932,7 @@ static void full_memory(void)
 	memory_of_holes(PEER_SUPER, mem);
 	memory_of_holes(PEER_GRANULE, mem);
 	vt_free(mem, VT_MEM_THP, SZ_512M);
-	memory_of_registered(&thp, SZ_1G);
 	memory_of_registered(&huge1g, SZ_1G);
-	memory_of_registered(&small, SZ_512M);
 }
 
 VTEST_MAIN(
@@ -932,6 +945,7 @@ VTEST_MAIN(
 	VTEST(short_holes),
 	VTEST(short_random_1g),
 	VTEST(short_random_32g),
+	VTEST(short_memory),
 #ifdef VFIO_IOMMU_DMA_EXTENTS
 	VTEST(short_extents),
 	VTEST(full_extents),

@@ -2,7 +2,7 @@
 /* VFIO_DMA_MAP_FLAG_GRANULE: discovery, every rule, every errno. */
 #include <fcntl.h>
 
-#include "vtest.h"
+#include "testdev.h"
 
 #define BASE	(4 * SZ_1G)
 #define V1	VFIO_TYPE1_IOMMU
@@ -234,6 +234,78 @@ static void too_many_pieces_einval(void)
 	EXPECT_EQ(vt_dma_avail(&c), vt_get_param("dma_entry_limit"));
 }
 
+/*
+ * As many pieces as there can be, of memory that nobody looks at, for there is no IOMMU:
+ * the end of the range and of what numbers its pieces, and what is around them.
+ */
+static void most_pieces(void)
+{
+	static const u64 granules[] = { SZ_4K, SZ_8K };
+	u64 nr = (1ull << 31) - 1, start, n, middle = 1ull << 30;
+	struct vfio_dma_extent e[8];
+	struct vt_container c;
+	size_t i, k;
+	u32 avail;
+
+	vt_open_empty(&c, VFIO_TYPE1v2_IOMMU);
+	td_add(&c, 0);
+	vt_need_granule(&c);
+	avail = vt_dma_avail(&c);
+	for (i = 0; i < ARRAY_SIZE(granules); i++) {
+		u64 g = granules[i], size = nr * g, gone[] = { 0, middle, 12345, nr - 1 }, iova = 0;
+		u64 left[] = { 1, 12345, 12346, middle, middle + 1, nr - 1 }, range = 0;
+		u32 count = ARRAY_SIZE(e);
+
+		start = vt_now();
+		ASSERT_REFUSED(&c, vt_map_raw(&c, ARGSZ, VT_RW | G, 0, SZ_4K, size + g, g), EINVAL);
+		ASSERT_REFUSED(&c, vt_map_raw(&c, ARGSZ, VT_RW | G, g, SZ_4K, size + g, g), EINVAL);
+		ASSERT_OK(vt_map_raw(&c, ARGSZ, VT_RW | G, 0, SZ_4K, size, g));
+		ASSERT_EQ(vt_dma_avail(&c), avail - 1);
+		ASSERT_EQ(vt_map_raw(&c, ARGSZ, VT_RW | G, size - g, SZ_4K, g, g), -EEXIST);
+
+		/* Cut, as far as the smallest page lets ask for it; at both ends, and within. */
+		ASSERT_REFUSED(&c, vt_unmap(&c, 0, g / 2, NULL), EINVAL);
+		ASSERT_REFUSED(&c, vt_unmap(&c, g / 2, g / 2, NULL), EINVAL);
+		ASSERT_REFUSED(&c, vt_unmap(&c, size - g / 2, g / 2, NULL), EINVAL);
+		ASSERT_REFUSED(&c, vt_unmap(&c, size - g, g / 2, NULL), EINVAL);
+		ASSERT_REFUSED(&c, vt_unmap(&c, middle * g, g + g / 2, NULL), EINVAL);
+		ASSERT_REFUSED(&c, vt_unmap(&c, 0, size - g / 2, NULL), EINVAL);
+
+		for (k = 0; k < ARRAY_SIZE(gone); k++) {
+			ASSERT_OK(vt_unmap(&c, gone[k] * g, g, &n));
+			ASSERT_EQ(n, g);
+			ASSERT_OK(vt_unmap(&c, gone[k] * g, g, &n));
+			ASSERT_EQ(n, 0);
+		}
+		ASSERT_OK(vt_extents(&c, &iova, &range, e, &count));
+		ASSERT_EQ(range, 0);
+		ASSERT_EQ(count, 3);
+		for (k = 0; k < count; k++) {
+			ASSERT_EQ(e[k].iova, left[2 * k] * g);
+			ASSERT_EQ(e[k].size, (left[2 * k + 1] - left[2 * k]) * g);
+			ASSERT_EQ(e[k].vaddr, SZ_4K + left[2 * k] * g);
+			ASSERT_EQ(e[k].granule, g);
+		}
+		/* The holes are free, what is beside them is not. */
+		for (k = 0; k < ARRAY_SIZE(gone); k++) {
+			if (gone[k])
+				ASSERT_EQ(vt_map_raw(&c, ARGSZ, VT_RW | G, (gone[k] - 1) * g, SZ_4K,
+						     2 * g, g), -EEXIST);
+			ASSERT_OK(vt_map_raw(&c, ARGSZ, VT_RW | G, gone[k] * g, SZ_4K, g, g));
+		}
+		ASSERT_EQ(vt_dma_avail(&c), avail - 5);
+
+		/* Half of it at once, with what lives there, then all. */
+		ASSERT_OK(vt_unmap(&c, middle * g, (nr - middle) * g, &n));
+		ASSERT_EQ(n, (nr - middle) * g);
+		ASSERT_EQ(vt_dma_avail(&c), avail - 3);
+		ASSERT_OK(vt_unmap_all(&c, &n));
+		ASSERT_EQ(n, middle * g);
+		ASSERT_EQ(vt_dma_avail(&c), avail);
+		vt_diag("2^31 - 1 pieces of %#llx: %llu ms", g, (vt_now() - start) / 1000000);
+	}
+}
+
 static void wrap_eoverflow(void)
 {
 	struct vt_container c;
@@ -244,6 +316,11 @@ static void wrap_eoverflow(void)
 	ASSERT_REFUSED(&c, vt_map_raw(&c, ARGSZ, VT_RW | G, -SZ_4K, p, SZ_8K, SZ_4K), EOVERFLOW);
 	ASSERT_REFUSED(&c, vt_map_raw(&c, ARGSZ, VT_RW | G, BASE, -SZ_4K, SZ_8K, SZ_4K),
 		       EOVERFLOW);
+	/* That is told first of a range that is unaligned, too, or has a bad granule. */
+	ASSERT_REFUSED(&c, vt_map_raw(&c, ARGSZ, VT_RW | G, 1 - SZ_4K, p, SZ_8K, SZ_4K), EOVERFLOW);
+	ASSERT_REFUSED(&c, vt_map_raw(&c, ARGSZ, VT_RW | G, -SZ_4K, p + 1, SZ_8K, 3), EOVERFLOW);
+	ASSERT_REFUSED(&c, vt_map_raw(&c, ARGSZ, VT_RW | G, BASE, 1 - SZ_4K, SZ_8K, 0), EOVERFLOW);
+	ASSERT_REFUSED(&c, vt_map_raw(&c, ARGSZ, VT_RW, BASE + 1, -SZ_4K, SZ_8K + 1, 0), vt_wraps());
 }
 
 static void outside_aperture_einval(void)
@@ -483,6 +560,7 @@ VTEST_MAIN(
 	VTEST(misaligned_einval),
 	VTEST(vaddr_only_page_aligned),
 	VTEST(too_many_pieces_einval),
+	VTEST(most_pieces),
 	VTEST(wrap_eoverflow),
 	VTEST(outside_aperture_einval),
 	VTEST(overlap_eexist),

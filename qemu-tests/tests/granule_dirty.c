@@ -91,6 +91,22 @@ static void expect_unmap(struct vt_container *c, const struct model *m, u64 firs
 	ASSERT_EQ(bitmap[words], 0x5a5a5a5a5a5a5a5a);
 }
 
+/* The same of a bitmap that was full of bits, by unmapping or not. */
+static void expect_over(struct vt_container *c, const struct model *m, u64 first, u64 nr,
+			bool unmap_it)
+{
+	u64 bitmap[PAGES / 64 + 1], words = ALIGN_UP(nr, 64) / 64;
+	u64 iova = BASE + first * SZ_4K, size = nr * SZ_4K;
+
+	memset(bitmap, 0xff, sizeof(bitmap));
+	if (unmap_it)
+		ASSERT_OK(vt_unmap_dirty(c, iova, size, bitmap, words * 8, NULL));
+	else
+		ASSERT_OK(vt_dirty_get(c, iova, size, bitmap, words * 8));
+	compare(bitmap, m, first, nr);
+	ASSERT_EQ(bitmap[words], ~0ull);
+}
+
 static int get(struct vt_container *c, u64 first, u64 nr)
 {
 	u64 bitmap[PAGES / 64] = { 0 };
@@ -310,6 +326,61 @@ static void unmap_tells_the_piece(void)
 	expect(&c, &m, 0, PAGES);
 }
 
+/*
+ * Whatever was in the caller's bitmap: a hole at the start of the range or at its end,
+ * inside a word, of whole words, and nothing but holes. writer: who alone can write, and
+ * writes every seventh page; NULL if all that is mapped is dirty.
+ */
+static void holes_are_zero(struct vt_container *c, struct vt_dev *writer)
+{
+	static const struct {
+		u64 first, nr;
+	} hole[] = { { 0, 3 }, { 10, 5 }, { 60, 81 }, { 150, 1 }, { 247, 9 } },
+	  range[] = {
+		{ 0, PAGES }, { 0, 64 }, { 0, 3 }, { 1, 2 }, { 1, 9 }, { 5, 9 }, { 9, 7 },
+		{ 10, 5 }, { 59, 83 }, { 61, 10 }, { 64, 64 }, { 64, 76 }, { 130, 21 },
+		{ 150, 1 }, { 141, 115 }, { 250, 6 },
+	}, piece[] = {
+		{ 0, 2 }, { 0, 9 }, { 9, 7 }, { 11, 3 }, { 64, 64 }, { 57, 86 }, { 150, 1 },
+		{ 148, 9 }, { 240, 16 }, { 16, 232 },
+	};
+	u8 *p = vt_alloc(VT_MEM_4K, SZ_1M);
+	struct model m = { 0 };
+	size_t i;
+	u64 k;
+
+	ASSERT_OK(map(c, 0, p, PAGES, 1));
+	for (i = 0; i < ARRAY_SIZE(hole); i++)
+		ASSERT_OK(unmap(c, hole[i].first, hole[i].nr));
+	ASSERT_OK(vt_dirty_start(c));
+	for (k = 0; k < PAGES; k += writer ? 7 : 1)
+		set(&m, k, 1);
+	for (i = 0; i < ARRAY_SIZE(hole); i++)
+		clear(&m, hole[i].first, hole[i].nr);
+
+	for (i = 0; i < ARRAY_SIZE(range); i++) {
+		/* What has been told is clean. */
+		for (k = 0; writer && k < PAGES; k++)
+			if (m.dirty[k])
+				touch(writer, k);
+		expect_over(c, &m, range[i].first, range[i].nr, false);
+	}
+	for (i = 0; i < ARRAY_SIZE(piece); i++) {
+		expect_over(c, &m, piece[i].first, piece[i].nr, true);
+		clear(&m, piece[i].first, piece[i].nr);
+	}
+	ASSERT_EQ(vt_dma_avail(c), vt_get_param("dma_entry_limit"));
+}
+
+static void holes_are_zero_whatever_was_there(void)
+{
+	struct vt_container c, d;
+
+	open_granule(&c);
+	holes_are_zero(&c, NULL);
+	holes_are_zero(&d, open_testdev(&d));
+}
+
 /* Tracking that starts when there are holes and guests. */
 static void start_with_holes(void)
 {
@@ -403,6 +474,110 @@ static void efault_loses_nothing(void)
 	expect(&c, &m, 0, PAGES);
 }
 
+/* 15 mappings side by side, with 8 MiB of nothing on either side. */
+#define CHUNK		(16 * SZ_1M)
+#define CHUNKS		15
+#define AROUND		(CHUNKS * CHUNK + 2 * 8 * SZ_1M)
+
+/* How much of each is left, says the kernel; all together. */
+static u64 what_is_left(struct vt_container *c, u64 *left)
+{
+	struct vt_extents x;
+	u64 sum = 0;
+	size_t i;
+
+	memset(left, 0, CHUNKS * sizeof(*left));
+	vt_extents_read(c, BASE, AROUND, 1024, &x);
+	for (i = 0; i < x.nr; i++) {
+		left[(x.e[i].iova - BASE - CHUNK / 2) / CHUNK] += x.e[i].size;
+		sum += x.e[i].size;
+	}
+	vt_extents_free(&x);
+	return sum;
+}
+
+/* It is mapped, and the device has written it; writer as above. */
+static bool dirty_page(u64 page, const u64 *left, struct vt_dev *writer)
+{
+	u64 at = page * SZ_4K - CHUNK / 2;
+
+	return at < CHUNKS * CHUNK && left[at / CHUNK] && (!writer || page % 61 == 0);
+}
+
+/*
+ * An unmap whose bitmap's second page cannot be written; the bits of the mapping in the
+ * middle are in both. It may have unmapped some: then all that tells of what is left
+ * says the same, no bit is lost, and the next unmap takes exactly that. Only the first
+ * mapping has a granule, if any: its holes would have the bitmap cleared beforehand.
+ */
+static void unmap_efault_once(struct vt_container *c, struct vt_dev *writer, u64 granule)
+{
+	u64 all[CHUNKS], left[CHUNKS], base = vt_locked(), border = SZ_4K * 8, sum, now, n, i;
+	u64 bytes = VT_BITMAP_BYTES(AROUND);
+	u32 avail = vt_dma_avail(c), entries = 0;
+	u8 *p = vt_alloc(VT_MEM_4K, CHUNK), *two, *good, byte = 1;
+
+	ASSERT_EQ(bytes, SZ_8K);
+	two = mmap(NULL, SZ_8K, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ASSERT_TRUE(two != MAP_FAILED);
+	two[SZ_4K] = 0;
+	ASSERT_OK(mprotect(two + SZ_4K, SZ_4K, PROT_READ));
+	good = calloc(1, bytes);
+	ASSERT_TRUE(good);
+
+	for (i = 0; i < CHUNKS; i++)
+		ASSERT_OK(vt_map(c, BASE + CHUNK / 2 + i * CHUNK, p, CHUNK, VT_RW,
+				 i ? 0 : granule));
+	ASSERT_OK(vt_dirty_start(c));
+	sum = what_is_left(c, all);
+	ASSERT_EQ(sum, CHUNKS * CHUNK);
+	for (i = 0; writer && i < AROUND / SZ_4K; i++)
+		if (dirty_page(i, all, writer))
+			ASSERT_OK(td_write(writer, BASE + i * SZ_4K, &byte, 1));
+
+	ASSERT_EQ(vt_unmap_dirty(c, BASE, AROUND, two, bytes, NULL), -EFAULT);
+	now = what_is_left(c, left);
+	vt_diag("granule %#llx: %llu MiB are left", granule, now / SZ_1M);
+	for (i = 0; i < CHUNKS; i++) {
+		ASSERT_TRUE(!left[i] || left[i] == CHUNK);
+		entries += !!left[i];
+		/* No bit can have been told of these. */
+		if (CHUNK / 2 + (i + 1) * CHUNK > border * SZ_4K)
+			ASSERT_EQ(left[i], CHUNK);
+	}
+	ASSERT_EQ(vt_locked() - base, writer ? 0 : now);
+	ASSERT_EQ(vt_dma_avail(c), avail - entries);
+	for (i = 0; i < border; i++)
+		if (!dirty_page(i, left, writer) && dirty_page(i, all, writer))
+			ASSERT_TRUE(vt_bit(two, i));
+
+	ASSERT_OK(vt_unmap_dirty(c, BASE, AROUND, good, bytes, &n));
+	ASSERT_EQ(n, now);
+	for (i = 0; i < AROUND / SZ_4K; i++)
+		if (vt_bit(good, i) != dirty_page(i, left, writer))
+			FAIL("page %llu: bit is %d", i, vt_bit(good, i));
+	ASSERT_EQ(vt_locked(), base);
+	ASSERT_EQ(vt_dma_avail(c), avail);
+	ASSERT_EQ(what_is_left(c, left), 0);
+	ASSERT_OK(vt_dirty_stop(c));
+	ASSERT_OK(munmap(two, SZ_8K));
+	free(good);
+	vt_free(p, VT_MEM_4K, CHUNK);
+}
+
+static void unmap_efault(void)
+{
+	struct vt_container c, d;
+	struct vt_dev *dev;
+
+	open_granule(&c);
+	unmap_efault_once(&c, NULL, 0);
+	unmap_efault_once(&c, NULL, SZ_64K);
+	dev = open_testdev(&d);
+	unmap_efault_once(&d, dev, 0);
+	unmap_efault_once(&d, dev, SZ_64K);
+}
+
 /* More than one word at a time, and more than one page of bitmap. */
 static void large(void)
 {
@@ -437,8 +612,10 @@ VTEST_MAIN(
 	VTEST(written_pages_only),
 	VTEST(hole_is_clean),
 	VTEST(unmap_tells_the_piece),
+	VTEST(holes_are_zero_whatever_was_there),
 	VTEST(start_with_holes),
 	VTEST(pinned_pages),
 	VTEST(efault_loses_nothing),
+	VTEST(unmap_efault),
 	VTEST(large),
 )

@@ -51,9 +51,7 @@ __noreturn static void churn(struct vt_container *c, u8 *p, u64 size, u64 granul
 /* A process takes seconds to die on the debug kernel. */
 static int rounds(void)
 {
-	const char *kernel = getenv("vtest_kernel");
-
-	return kernel && !strcmp(kernel, "debug") ? 5 : 15;
+	return vt_kernel_is("debug") ? 5 : 15;
 }
 
 /* The container dies with its process, at any moment of it. */

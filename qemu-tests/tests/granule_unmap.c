@@ -481,6 +481,166 @@ static void second_device(void)
 	EXPECT_EQ(vt_pgsize_at(dev, BASE + SZ_4M), SZ_2M);
 }
 
+/* ---- A device's registers, which are mapped, but neither pinned nor charged ---- */
+
+#define BAR_SIZE	SZ_1M		/* of an edu device */
+
+/* All of BAR0 at an address; the device is enabled. */
+static u8 *bar_at(struct vt_dev *dev, u8 *at)
+{
+	struct vfio_region_info bar = {
+		.argsz = sizeof(bar),
+		.index = VFIO_PCI_BAR0_REGION_INDEX,
+	};
+
+	ASSERT_OK(ioctl(dev->fd, VFIO_DEVICE_GET_REGION_INFO, &bar));
+	ASSERT_EQ(bar.size, BAR_SIZE);
+	if (mmap(at, BAR_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, dev->fd,
+		 bar.offset) != at)
+		FAIL("BAR0 of %s: %s", dev->name, strerror(errno));
+	return at;
+}
+
+/* It is mapped there from an offset on, in pages of no more than the granule. */
+static void expect_bar(struct vt_container *c, u64 iova, u64 size, u64 offset, u64 granule)
+{
+	char path[128], line[128];
+	const struct vt_pte *pte;
+	struct vt_tables t;
+	u64 at, phys;
+
+	if (!vt_tables_known(&c->dev[0]))
+		return;
+	/* The first line is BAR0. */
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/resource", c->dev[0].name);
+	ASSERT_EQ(vt_read_file(path, line, sizeof(line)), (ssize_t)sizeof(line) - 1);
+	phys = strtoull(line, NULL, 16) + offset;
+	vt_tables_read(&c->dev[0], &t);
+	for (at = 0; at < size; at += pte->size) {
+		pte = vt_tables_find(&t, iova + at);
+		if (!pte)
+			FAIL("%#llx is not mapped", iova + at);
+		ASSERT_EQ(pte->iova, iova + at);
+		ASSERT_EQ(pte->phys, phys + at);
+		ASSERT_LE(pte->size, granule);
+		ASSERT_TRUE(pte->read && pte->write);
+	}
+	ASSERT_EQ(at, size);
+	vt_tables_free(&t);
+}
+
+/* What is charged and pinned on top of base and pinned is RAM, of this size. */
+static void expect_ram(u64 base, u64 pinned, u64 ram)
+{
+	ASSERT_EQ(vt_locked(), base + ram);
+	ASSERT_EQ(vt_pinned(), pinned + ram / SZ_4K);
+}
+
+/* p is RAM, the BAR, and RAM: one mapping, of which each piece goes in a mixed order. */
+static void mmio_between_ram(struct vt_container *c, u8 *p, u64 granule)
+{
+	u64 size = 3 * BAR_SIZE, nr = size / granule, base = vt_locked(), pinned = vt_pinned();
+	u64 ram = size - BAR_SIZE, k, at, n;
+	u32 avail = vt_dma_avail(c);
+
+	ASSERT_OK(vt_map(c, BASE, p, size, VT_RW, granule));
+	expect_ram(base, pinned, ram);
+	expect_map(c, BASE, BAR_SIZE, p, VT_RW, granule);
+	expect_bar(c, BASE + BAR_SIZE, BAR_SIZE, 0, granule);
+	expect_map(c, BASE + 2 * BAR_SIZE, BAR_SIZE, p + 2 * BAR_SIZE, VT_RW, granule);
+	for (k = 0; k < nr; k++) {
+		/* Every one once, for 7 divides no number of pieces */
+		at = (k * 7 + nr / 2) % nr * granule;
+		ASSERT_OK(vt_unmap(c, BASE + at, granule, &n));
+		ASSERT_EQ(n, granule);
+		if (at / BAR_SIZE != 1)
+			ram -= granule;
+		expect_ram(base, pinned, ram);
+		ASSERT_EQ(vt_dma_avail(c), avail - (k + 1 < nr));
+		if (k == nr / 2)
+			expect_map(c, BASE + at, granule, NULL, 0, 0);
+	}
+	ASSERT_EQ(ram, 0);
+}
+
+static void mmio_pieces(void)
+{
+	u64 base, pinned, n, at;
+	struct vt_container c;
+	struct vt_dev *dev;
+	u8 *p, *q, *bar;
+	u32 avail;
+
+	open_granule(&c);
+	dev = &c.dev[0];
+	vt_edu_enable(dev);
+	p = vt_alloc(VT_MEM_4K, SZ_4M);
+	q = vt_alloc(VT_MEM_THP, SZ_4M);
+	bar = bar_at(dev, p + BAR_SIZE);
+	mmio_between_ram(&c, p, SZ_4K);
+	mmio_between_ram(&c, p, SZ_64K);
+	mmio_between_ram(&c, p, SZ_1M);
+	base = vt_locked();
+	pinned = vt_pinned();
+	avail = vt_dma_avail(&c);
+
+	/* Side by side, each by itself; pieces of both in one call. */
+	ASSERT_OK(vt_map(&c, BASE, bar, BAR_SIZE, VT_RW, SZ_64K));
+	expect_ram(base, pinned, 0);
+	ASSERT_OK(vt_map(&c, BASE + BAR_SIZE, q, SZ_4M, VT_RW, SZ_64K));
+	expect_ram(base, pinned, SZ_4M);
+	expect_bar(&c, BASE, BAR_SIZE, 0, SZ_64K);
+	ASSERT_EQ(vt_unmap(&c, BASE, SZ_4K, NULL), -EINVAL);
+	ASSERT_OK(vt_unmap(&c, BASE + 2 * SZ_64K, SZ_64K, NULL));
+	expect_ram(base, pinned, SZ_4M);
+	ASSERT_OK(vt_unmap(&c, BASE + BAR_SIZE - SZ_64K, 2 * SZ_64K, &n));
+	ASSERT_EQ(n, 2 * SZ_64K);
+	expect_ram(base, pinned, SZ_4M - SZ_64K);
+	expect_map(&c, BASE + 2 * SZ_64K, SZ_64K, NULL, 0, 0);
+	expect_bar(&c, BASE + 3 * SZ_64K, BAR_SIZE - 4 * SZ_64K, 3 * SZ_64K, SZ_64K);
+	expect_map(&c, BASE + BAR_SIZE + SZ_64K, SZ_4M - SZ_64K, q + SZ_64K, VT_RW, SZ_64K);
+	ASSERT_OK(vt_unmap_all(&c, &n));
+	/* The device's own page is one of them. */
+	ASSERT_EQ(n, BAR_SIZE - 2 * SZ_64K + SZ_4M - SZ_64K + SZ_4K);
+	base -= SZ_4K;
+	pinned--;
+	avail++;
+	expect_ram(base, pinned, 0);
+	ASSERT_EQ(vt_dma_avail(&c), avail);
+
+	/* The BAR in a hole of RAM, and RAM in a hole of that. */
+	ASSERT_OK(vt_map(&c, BASE, q, SZ_4M, VT_RW, SZ_64K));
+	ASSERT_OK(vt_unmap(&c, BASE + SZ_1M, BAR_SIZE, NULL));
+	ASSERT_OK(vt_map(&c, BASE + SZ_1M, bar, BAR_SIZE, VT_RW, SZ_4K));
+	expect_ram(base, pinned, SZ_4M - BAR_SIZE);
+	ASSERT_OK(vt_unmap(&c, BASE + SZ_1M + SZ_64K, SZ_64K, NULL));
+	ASSERT_OK(vt_map(&c, BASE + SZ_1M + SZ_64K, p, SZ_64K, VT_RO, SZ_4K));
+	expect_ram(base, pinned, SZ_4M - BAR_SIZE + SZ_64K);
+	ASSERT_EQ(vt_dma_avail(&c), avail - 3);
+	expect_map(&c, BASE, SZ_1M, q, VT_RW, SZ_64K);
+	expect_bar(&c, BASE + SZ_1M, SZ_64K, 0, SZ_4K);
+	expect_map(&c, BASE + SZ_1M + SZ_64K, SZ_64K, p, VT_RO, SZ_4K);
+	expect_bar(&c, BASE + SZ_1M + 2 * SZ_64K, BAR_SIZE - 2 * SZ_64K, 2 * SZ_64K, SZ_4K);
+	/* RAM around it goes, last piece first: the BAR stays, and costs nothing. */
+	for (at = SZ_4M; at; at -= SZ_64K)
+		if (at <= SZ_1M || at > SZ_1M + BAR_SIZE)
+			ASSERT_OK(vt_unmap(&c, BASE + at - SZ_64K, SZ_64K, NULL));
+	expect_ram(base, pinned, SZ_64K);
+	ASSERT_EQ(vt_dma_avail(&c), avail - 2);
+	expect_bar(&c, BASE + SZ_1M, SZ_64K, 0, SZ_4K);
+	ASSERT_OK(vt_unmap(&c, BASE + SZ_1M + SZ_4K, SZ_64K, &n));
+	ASSERT_EQ(n, SZ_64K);
+	expect_ram(base, pinned, SZ_64K - SZ_4K);
+	ASSERT_OK(vt_unmap(&c, BASE + SZ_1M + SZ_64K, SZ_64K, &n));
+	ASSERT_EQ(n, SZ_64K - SZ_4K);
+	expect_ram(base, pinned, 0);
+	ASSERT_EQ(vt_dma_avail(&c), avail - 1);
+	ASSERT_OK(vt_unmap(&c, BASE, SZ_4M, &n));
+	ASSERT_EQ(n, BAR_SIZE - 2 * SZ_64K + SZ_4K);
+	expect_ram(base, pinned, 0);
+	ASSERT_EQ(vt_dma_avail(&c), avail);
+}
+
 #define MTTY_UUID	"83b8f4f2-509f-382f-3c1e-e6bfe0fa1002"
 
 static void open_emulated(struct vt_container *c)
@@ -613,6 +773,7 @@ VTEST_MAIN(
 	VTEST(same_memory_twice),
 	VTEST(close_with_holes),
 	VTEST(second_device),
+	VTEST(mmio_pieces),
 	VTEST(emulated_then_device),
 	VTEST(nested_60000_deep),
 )

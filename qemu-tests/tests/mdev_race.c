@@ -97,7 +97,58 @@ static void race_pieces(void)
 	race(PIECE);
 }
 
+#define MANY	32
+
+/* Pins pages of what is mapped, over and over, and lets go of them when told to. */
+static void *pin_on(void *arg)
+{
+	struct vt_dev *d = arg;
+	u64 i = 0;
+	int ret;
+
+	while (!__atomic_load_n(&done, __ATOMIC_RELAXED)) {
+		ret = td_pin(d, AREA(0) + i++ * 7 % MANY * PIECE, 4, RW, NULL);
+		/* Not mapped, or about to be unmapped */
+		if (ret != 4)
+			ASSERT_EQ(ret, -EINVAL);
+	}
+	return NULL;
+}
+
+/* However busy devices are, they cannot keep a large range from being unmapped. */
+static void busy_devices(void)
+{
+	pthread_t thread[2];
+	u64 i, size, base = vt_locked();
+	int round;
+
+	vt_open_empty(&c, VFIO_TYPE1v2_IOMMU);
+	dev[0] = td_add(&c, 0);
+	dev[1] = td_add(&c, 1);
+	mem = vt_alloc(VT_MEM_4K, MANY * PIECE);
+	for (i = 0; i < 2; i++)
+		ASSERT_OK(pthread_create(&thread[i], NULL, pin_on, dev[i]));
+
+	for (round = 0; round < ROUNDS; round++) {
+		for (i = 0; i < MANY; i++)
+			ASSERT_OK(vt_map(&c, AREA(0) + i * PIECE, mem + i * PIECE, PIECE,
+					 VT_RW, 0));
+		if (round % 2)
+			ASSERT_OK(vt_unmap_all(&c, &size));
+		else
+			ASSERT_OK(vt_unmap(&c, AREA(0), MANY * PIECE, &size));
+		ASSERT_EQ(size, MANY * PIECE);
+	}
+	__atomic_store_n(&done, true, __ATOMIC_RELAXED);
+	for (i = 0; i < 2; i++)
+		ASSERT_OK(pthread_join(thread[i], NULL));
+	EXPECT_EQ(td_pinned(dev[0]) + td_pinned(dev[1]), 0);
+	EXPECT_EQ(vt_locked(), base);
+	vt_close(&c);
+}
+
 VTEST_MAIN(
 	VTEST(race_plain),
 	VTEST(race_pieces),
+	VTEST(busy_devices),
 )

@@ -1087,7 +1087,6 @@ static void run(void)
 		{ "update", op_update, 457 },
 		{ "unmap all", op_unmap_all, 3 },
 	};
-	const char *machine = getenv("vtest_machine");
 	u64 dma_every, tables_every, start = vt_now();
 	bool tables;
 	u32 i;
@@ -1100,8 +1099,7 @@ static void run(void)
 	edu = &c.dev[0];
 	vt_edu_enable(edu);
 	tables = vt_tables_known(edu);
-	/* virtio-iommu keeps no tables. */
-	tells_pgsize = !machine || strcmp(machine, "virtio");
+	tells_pgsize = !vt_pgsize_unknown();
 	make_pools();
 	make_windows();
 	for (i = MAX_PAGES; i; i--)

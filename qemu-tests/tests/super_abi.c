@@ -85,6 +85,48 @@ static void extension_before_set_iommu(void)
 	ASSERT_EQ(raw(c.fd, VFIO_IOMMU_SUPER_DETACH, &detach), -EINVAL);
 }
 
+/* What has no IOMMU type any more is as it was before it had one, and can have another. */
+static void last_group_left(void)
+{
+	struct vfio_iommu_super_create create = { .argsz = sizeof(create) };
+	struct vfio_iommu_super_attach attach = { .argsz = sizeof(attach) };
+	struct vfio_iommu_super_detach detach = { .argsz = sizeof(detach) };
+	struct vfio_iommu_type1_dma_extents req = { .argsz = sizeof(req) };
+	struct vt_container c;
+	u8 *p = pages(SZ_64K);
+	int super;
+
+	super = open_super(&c);
+	attach.super_fd = super;
+	ASSERT_OK(vt_super_register(super, p, SZ_64K, RW));
+	ASSERT_OK(vt_map_super(&c, BASE, p, SZ_64K, VT_RW, SZ_4K));
+	ASSERT_OK(vt_map(&c, BASE + SZ_1M, p, SZ_64K, VT_RW, SZ_4K));
+	vt_remove(&c.dev[0]);
+	ASSERT_EQ(vt_check_extension(&c, VFIO_DMA_GRANULE), 1);
+	ASSERT_EQ(vt_check_extension(&c, VFIO_DMA_EXTENTS), 1);
+	ASSERT_EQ(vt_check_extension(&c, VFIO_SUPER_CONTAINER), 1);
+	ASSERT_EQ(vt_map(&c, BASE, p, SZ_64K, VT_RW, 0), -EINVAL);
+	ASSERT_EQ(vt_map(&c, BASE, p, SZ_64K, VT_RW, SZ_4K), -EINVAL);
+	ASSERT_EQ(vt_map_super(&c, BASE, p, SZ_64K, VT_RW, 0), -EINVAL);
+	ASSERT_EQ(raw(c.fd, VFIO_IOMMU_DMA_EXTENTS, &req), -EINVAL);
+	ASSERT_EQ(raw(c.fd, VFIO_IOMMU_SUPER_CREATE, &create), -EINVAL);
+	ASSERT_EQ(raw(c.fd, VFIO_IOMMU_SUPER_ATTACH, &attach), -EINVAL);
+	ASSERT_EQ(raw(c.fd, VFIO_IOMMU_SUPER_DETACH, &detach), -EINVAL);
+	ASSERT_SUPER(super, SZ_64K, SZ_64K, 1, 0);
+	ASSERT_EQ(vt_locked(), SZ_64K);
+
+	c.type = V1;
+	vt_add_edu(&c, 0);
+	ASSERT_EQ(vt_check_extension(&c, VFIO_DMA_GRANULE), 0);
+	ASSERT_EQ(vt_check_extension(&c, VFIO_DMA_EXTENTS), 1);
+	ASSERT_EQ(vt_check_extension(&c, VFIO_SUPER_CONTAINER), 0);
+	ASSERT_EQ(vt_extents_count(&c, 0, 0), 0);
+	ASSERT_REFUSED(&c, vt_map(&c, BASE, p, SZ_64K, VT_RW, SZ_4K), EINVAL);
+	ASSERT_REFUSED(&c, vt_super_attach(&c, super), EINVAL);
+	ASSERT_OK(vt_map(&c, BASE, p, SZ_64K, VT_RW, 0));
+	ASSERT_EQ(vt_locked(), 2 * SZ_64K);
+}
+
 static void extension_iommufd(void)
 {
 	vt_iommufd_lacks(VFIO_SUPER_CONTAINER);
@@ -298,10 +340,22 @@ static void attach_args(void)
 	ASSERT_SUPER(super, 0, 0, 0, 1);
 }
 
+/* No more than a name of the file, as O_PATH gives it. */
+static int path_of(int fd)
+{
+	char path[32];
+	int ret;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	ret = open(path, O_PATH | O_CLOEXEC);
+	ASSERT_GE(ret, 0);
+	return ret;
+}
+
 static void attach_wrong_fd(void)
 {
-	int super, null = open("/dev/null", O_RDWR | O_CLOEXEC), gone, pipes[2];
-	struct vt_container c;
+	int super, null = open("/dev/null", O_RDWR | O_CLOEXEC), gone, pipes[2], file, iommufd;
+	struct vt_container c, d;
 
 	vt_open_v2(&c);
 	vt_need_super(&c);
@@ -309,6 +363,11 @@ static void attach_wrong_fd(void)
 	ASSERT_GE(super, 0);
 	ASSERT_GE(null, 0);
 	ASSERT_OK(pipe(pipes));
+	file = open("/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	ASSERT_GE(file, 0);
+	/* Debian's kernel has none */
+	iommufd = open("/dev/iommu", O_RDWR | O_CLOEXEC);
+	vt_open_empty(&d, VFIO_TYPE1v2_IOMMU);
 	gone = dup(super);
 	close(gone);
 
@@ -316,7 +375,14 @@ static void attach_wrong_fd(void)
 	ASSERT_EQ(vt_super_attach(&c, gone), -EBADF);
 	ASSERT_EQ(vt_super_attach(&c, 1 << 30), -EBADF);
 	ASSERT_EQ(vt_super_attach(&c, INT32_MIN), -EBADF);
+	ASSERT_EQ(vt_super_attach(&c, path_of(super)), -EBADF);
+	ASSERT_EQ(vt_super_attach(&c, path_of(null)), -EBADF);
 	ASSERT_EQ(vt_super_attach(&c, null), -EINVAL);
+	ASSERT_EQ(vt_super_attach(&c, file), -EINVAL);
+	ASSERT_EQ(vt_super_attach(&c, iommufd), iommufd < 0 ? -EBADF : -EINVAL);
+	ASSERT_EQ(vt_super_attach(&c, d.fd), -EINVAL);
+	vt_add_edu(&d, 1);
+	ASSERT_EQ(vt_super_attach(&c, d.fd), -EINVAL);
 	ASSERT_EQ(vt_super_attach(&c, eventfd(0, EFD_CLOEXEC)), -EINVAL);
 	ASSERT_EQ(vt_super_attach(&c, pipes[0]), -EINVAL);
 	ASSERT_EQ(vt_super_attach(&c, syscall(SYS_memfd_create, "no", 0)), -EINVAL);
@@ -332,6 +398,7 @@ static void attach_wrong_fd(void)
 
 static void attach_ebusy(void)
 {
+	struct vfio_iommu_super_attach bad = { .argsz = sizeof(bad), .flags = 1, .super_fd = -1 };
 	struct vt_container c;
 	int super, other;
 
@@ -340,6 +407,11 @@ static void attach_ebusy(void)
 	ASSERT_GE(other, 0);
 	ASSERT_SUPER_REFUSED(super, vt_super_attach(&c, super), EBUSY);
 	ASSERT_SUPER_REFUSED(super, vt_super_attach(&c, other), EBUSY);
+	/* That is told before anything of the file, but after what is wrong with the call. */
+	ASSERT_SUPER_REFUSED(super, vt_super_attach(&c, -1), EBUSY);
+	ASSERT_SUPER_REFUSED(super, vt_super_attach(&c, path_of(other)), EBUSY);
+	ASSERT_SUPER_REFUSED(super, vt_super_attach(&c, c.fd), EBUSY);
+	ASSERT_SUPER_REFUSED(super, raw(c.fd, VFIO_IOMMU_SUPER_ATTACH, &bad), EINVAL);
 	ASSERT_SUPER(other, 0, 0, 0, 0);
 	ASSERT_OK(vt_super_detach(&c));
 	ASSERT_OK(vt_super_attach(&c, other));
@@ -441,6 +513,13 @@ static void register_args(void)
 		ASSERT_EQ(unreg(super, argsz, 0, p, SZ_64K), -EINVAL);
 	for (bit = 0; bit < 32; bit++)
 		ASSERT_EQ(unreg(super, MEM_ARGSZ, 1u << bit, p, SZ_64K), -EINVAL);
+	ASSERT_EQ(unreg(super, MEM_ARGSZ, 0, p, 0), -EINVAL);
+	ASSERT_EQ(unreg(super, MEM_ARGSZ, 0, 0, 0), -EINVAL);
+	ASSERT_EQ(unreg(super, MEM_ARGSZ, 0, p + 1, SZ_64K), -EINVAL);
+	ASSERT_EQ(unreg(super, MEM_ARGSZ, 0, p + 512, SZ_64K), -EINVAL);
+	ASSERT_EQ(unreg(super, MEM_ARGSZ, 0, p, SZ_64K - 1), -EINVAL);
+	ASSERT_EQ(unreg(super, MEM_ARGSZ, 0, p, SZ_64K + 512), -EINVAL);
+	ASSERT_EQ(unreg(super, MEM_ARGSZ, 0, p + 2048, SZ_64K - 2048), -EINVAL);
 	ASSERT_EQ(raw(super, VFIO_SUPER_UNREGISTER_MEMORY, NULL), -EFAULT);
 	ASSERT_SUPER(super, SZ_64K, SZ_64K, 1, 1);
 	ASSERT_OK(unreg(super, 4096, 0, p, SZ_64K));
@@ -463,6 +542,14 @@ static void wraps_eoverflow(void)
 	ASSERT_SUPER_REFUSED(super, unreg(super, MEM_ARGSZ, 0, p, -SZ_4K), EOVERFLOW);
 	ASSERT_REFUSED(&c, vt_map_raw(&c, 32, VT_RW | S, BASE, -SZ_4K, SZ_8K, 0), EOVERFLOW);
 	ASSERT_REFUSED(&c, vt_map_raw(&c, 32, VT_RW | S, -SZ_4K, p, SZ_8K, 0), EOVERFLOW);
+
+	/* Of what is unaligned as well, a super-container tells that, a map the other. */
+	ASSERT_SUPER_REFUSED(super, reg(super, MEM_ARGSZ, RW, -SZ_4K + 1, SZ_8K), EINVAL);
+	ASSERT_SUPER_REFUSED(super, reg(super, MEM_ARGSZ, RW, p, -SZ_4K + 1), EINVAL);
+	ASSERT_SUPER_REFUSED(super, unreg(super, MEM_ARGSZ, 0, -SZ_4K + 1, SZ_8K), EINVAL);
+	ASSERT_SUPER_REFUSED(super, unreg(super, MEM_ARGSZ, 0, p, -SZ_4K + 1), EINVAL);
+	ASSERT_REFUSED(&c, vt_map_raw(&c, 32, VT_RW | S, BASE, -SZ_4K + 1, SZ_8K, 0), EOVERFLOW);
+	ASSERT_REFUSED(&c, vt_map_raw(&c, 32, VT_RW | S, -SZ_4K, p + 1, SZ_8K + 1, 0), EOVERFLOW);
 }
 
 static void register_eexist(void)
@@ -504,6 +591,39 @@ static void register_eexist(void)
 	ASSERT_GE(super, 0);
 	ASSERT_OK(vt_super_register(super, p + 4 * SZ_64K, 4 * SZ_64K, RW));
 	ASSERT_EQ(vt_locked(), 9 * SZ_64K + SZ_4K);
+}
+
+/*
+ * Addresses that no process can have: no question of what may be charged, not even
+ * for as long as the call takes.
+ */
+static void register_outside_efault(void)
+{
+	static const struct {
+		u64 vaddr, size;
+	} range[] = {
+		{ 1ull << 47, SZ_1M }, { (1ull << 47) - SZ_1M, 2 * SZ_1M },
+		{ SZ_1M, (1ull << 47) }, { SZ_4K, -SZ_8K }, { 1ull << 63, SZ_1M },
+		{ (1ull << 63) - SZ_1M, 2 * SZ_1M }, { 0xffff888000000000ull, SZ_1M },
+		{ -SZ_1M, SZ_1M }, { -SZ_4K, SZ_4K }, { 0, -SZ_4K },
+	};
+	struct vt_container c;
+	int super;
+	size_t i;
+
+	super = open_super(&c);
+	for (i = 0; i < ARRAY_SIZE(range); i++) {
+		vt_diag("%#llx bytes at %#llx", range[i].size, range[i].vaddr);
+		ASSERT_SUPER_REFUSED(super, reg(super, MEM_ARGSZ, RW, range[i].vaddr,
+						range[i].size), EFAULT);
+		ASSERT_SUPER_REFUSED(super, unreg(super, MEM_ARGSZ, 0, range[i].vaddr,
+						  range[i].size), ENOENT);
+	}
+	vt_limit_locked(0);
+	for (i = 0; i < ARRAY_SIZE(range); i++)
+		ASSERT_SUPER_REFUSED(super, reg(super, MEM_ARGSZ, RO, range[i].vaddr,
+						range[i].size), EFAULT);
+	ASSERT_SUPER_REFUSED(super, vt_super_register(super, pages(SZ_4K), SZ_4K, RO), ENOMEM);
 }
 
 static void register_enomem(void)
@@ -992,6 +1112,7 @@ static void map_outside_aperture(void)
 VTEST_MAIN(
 	VTEST(extension_v2),
 	VTEST(extension_before_set_iommu),
+	VTEST(last_group_left),
 	VTEST(extension_iommufd),
 	VTEST(abi_layout),
 	VTEST(v1_einval),
@@ -1008,6 +1129,7 @@ VTEST_MAIN(
 	VTEST(register_args),
 	VTEST(wraps_eoverflow),
 	VTEST(register_eexist),
+	VTEST(register_outside_efault),
 	VTEST(register_enomem),
 	VTEST(register_capability_of_caller),
 	VTEST(register_efault),

@@ -5,6 +5,8 @@
  * process go.
  */
 #define _GNU_SOURCE
+#include <sched.h>
+#include <signal.h>
 #include <sys/stat.h>
 
 #include "../lib/testdev.h"
@@ -435,7 +437,107 @@ static void creator_killed(void)
 	creator_dead(true);
 }
 
+/* Another process with this one's memory: what such a one does, and may lock. */
+struct sharer {
+	int super, ret;
+	u8 *p;
+	u64 size, limit;
+};
+
+/* errno and exit handlers are shared, too: it calls, and is gone. */
+static int register_shared(void *arg)
+{
+	struct sharer *s = arg;
+
+	if (s->limit)
+		vt_limit_locked(s->limit);
+	s->ret = vt_super_register(s->super, s->p, s->size, RW);
+	_exit(0);
+}
+
+static pid_t clone_sharer(struct sharer *s, int flags)
+{
+	static u8 stack[SZ_64K] __attribute__((aligned(16)));
+	pid_t pid = clone(register_shared, stack + sizeof(stack), CLONE_VM | SIGCHLD | flags, s);
+
+	ASSERT_GE(pid, 0);
+	return pid;
+}
+
+static int register_by_sharer(int super, u8 *p, u64 size, u64 limit)
+{
+	struct sharer s = { .super = super, .p = p, .size = size, .limit = limit };
+
+	/* This one sleeps until the other is gone. */
+	vt_wait_exit(clone_sharer(&s, CLONE_VFORK));
+	return s.ret;
+}
+
+/*
+ * A process made by clone(CLONE_VM) is one of its own, with its own limit, but has the
+ * creator's memory: it may register that, and the creator is charged, as far as the
+ * caller's limit goes.
+ */
+static void clone_vm(void)
+{
+	struct sharer s = { .size = SZ_2M };
+	u64 pinned = vt_pinned();
+	struct vt_container c;
+	int super, uffd;
+	pid_t pid;
+	u8 *p;
+
+	vt_open_v2(&c);
+	super = vt_super_new(&c);
+	p = vt_alloc(VT_MEM_4K, SZ_1M);
+	vt_limit_locked(SZ_4M);
+	ASSERT_EQ(register_by_sharer(super, p, 2 * SZ_64K, 2 * SZ_64K - SZ_4K), -ENOMEM);
+	ASSERT_SUPER(super, 0, 0, 0, 1);
+	ASSERT_EQ(vt_locked(), 0);
+	ASSERT_OK(register_by_sharer(super, p, 2 * SZ_64K, 2 * SZ_64K));
+	ASSERT_SUPER(super, 2 * SZ_64K, 2 * SZ_64K, 1, 1);
+	ASSERT_EQ(vt_locked(), 2 * SZ_64K);
+	/* What the creator has been charged leaves less for the other's limit. */
+	ASSERT_EQ(register_by_sharer(super, p + 2 * SZ_64K, SZ_4K, 2 * SZ_64K), -ENOMEM);
+	ASSERT_OK(vt_super_register(super, p + 2 * SZ_64K, SZ_4K, RW));
+	ASSERT_OK(register_by_sharer(super, p + 3 * SZ_64K, SZ_4K, 0));
+	ASSERT_SUPER(super, 2 * SZ_64K + SZ_8K, 2 * SZ_64K + SZ_8K, 3, 1);
+	ASSERT_OK(vt_map_super(&c, BASE, p, 2 * SZ_64K, VT_RW, SZ_4K));
+
+	/* Killed while it waits for memory: its charge is not left to the creator. */
+	s.super = super;
+	s.p = mmap(NULL, s.size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ASSERT_TRUE(s.p != MAP_FAILED);
+	madvise(s.p, s.size, MADV_NOHUGEPAGE);
+	memset(s.p, 1, SZ_64K);
+	uffd = vt_withhold(s.p, s.size);
+	alarm(60);
+	pid = clone_sharer(&s, 0);
+	ASSERT_EQ(vt_awaited(uffd), (uintptr_t)s.p + SZ_64K);
+	ASSERT_SUPER(super, 2 * SZ_64K + SZ_8K, 2 * SZ_64K + SZ_8K + s.size, 3, 1);
+	ASSERT_EQ(vt_locked(), 2 * SZ_64K + SZ_8K + s.size);
+	vt_kill(pid);
+	ASSERT_SUPER(super, 2 * SZ_64K + SZ_8K, 2 * SZ_64K + SZ_8K, 3, 1);
+	ASSERT_EQ(vt_locked(), 2 * SZ_64K + SZ_8K);
+	ASSERT_EQ(vt_pinned(), pinned + (2 * SZ_64K + SZ_8K) / SZ_4K);
+	ASSERT_EQ(vt_super_unregister(super, s.p, s.size), -ENOENT);
+	vt_provide(uffd, s.p + SZ_64K, s.size - SZ_64K);
+	ASSERT_OK(vt_super_register(super, s.p, s.size, RW));
+	ASSERT_EQ(vt_locked(), 2 * SZ_64K + SZ_8K + s.size);
+}
+
 #define CGROUP	"/sys/fs/cgroup"
+
+/* A memory cgroup to put children into; the test that needs it ends with rmdir(). */
+static void need_cgroup(void)
+{
+	if (vt_write_file(CGROUP "/cgroup.subtree_control", "+memory"))
+		SKIP("no memory cgroups");
+	if (mkdir(CGROUP "/vtest", 0700))
+		ASSERT_EQ(errno, EEXIST);
+	/* A test before this one may have died before it could. */
+	ASSERT_OK(vt_write_file(CGROUP "/vtest/memory.max", "max"));
+}
 
 static u64 cgroup_memory(void)
 {
@@ -446,28 +548,40 @@ static u64 cgroup_memory(void)
 }
 
 /*
- * A map costs locked memory nothing, but its page tables and its dirty bitmap cost
- * the mapper's cgroup.
+ * Of that, what the kernel allocated, page tables apart. It adds up what has changed
+ * once that is enough, so let something change.
+ */
+static u64 cgroup_allocated(void)
+{
+	char buf[4096], *line;
+	u64 sum = 0, value;
+
+	vt_free(vt_alloc(VT_MEM_4K, SZ_4M), VT_MEM_4K, SZ_4M);
+	ASSERT_GT(vt_read_file(CGROUP "/vtest/memory.stat", buf, sizeof(buf)), 0);
+	for (line = strtok(buf, "\n"); line; line = strtok(NULL, "\n"))
+		if (sscanf(line, "slab %llu", &value) == 1 ||
+		    sscanf(line, "vmalloc %llu", &value) == 1)
+			sum += value;
+	return sum;
+}
+
+/*
+ * A map costs locked memory nothing, but its page tables, its dirty bitmap and that of
+ * its granules cost the mapper's cgroup; where its pages are, the one that registers.
  */
 static void maps_cost_cgroup(void)
 {
-	const char *machine = getenv("vtest_machine");
-	/* The page tables of virtio-iommu are the host's. */
-	bool tables = !machine || strcmp(machine, "virtio");
 	u64 i, nr = 512, size = 128 * SZ_1M, before;
 	struct vt_container c;
 	pid_t pid;
 	int super;
 	u8 *p;
 
-	if (vt_write_file(CGROUP "/cgroup.subtree_control", "+memory"))
-		SKIP("no memory cgroups");
+	need_cgroup();
 	vt_open_v2(&c);
 	super = vt_super_new(&c);
 	p = vt_alloc(VT_MEM_THP, size);
 	ASSERT_OK(vt_super_register(super, p, size, RW));
-	if (mkdir(CGROUP "/vtest", 0700))
-		ASSERT_EQ(errno, EEXIST);
 	pid = fork();
 	ASSERT_GE(pid, 0);
 	if (!pid) {
@@ -476,19 +590,138 @@ static void maps_cost_cgroup(void)
 		/* At least a table each. */
 		for (i = 0; i < nr; i++)
 			ASSERT_OK(vt_map_super(&c, BASE + i * SZ_1G, p, size, VT_RW, 0));
-		if (tables)
+		/* The page tables of virtio-iommu are the host's. */
+		if (!vt_machine_is("virtio"))
 			ASSERT_GE(cgroup_memory(), before + nr * SZ_4K / 2);
 		before = cgroup_memory();
 		ASSERT_OK(vt_dirty_start(&c));
 		ASSERT_GE(cgroup_memory(), before + nr * size / SZ_4K / 8 / 2);
 		ASSERT_OK(vt_dirty_stop(&c));
+
+		before = cgroup_allocated();
+		for (i = nr; i < nr + 4; i++)
+			ASSERT_OK(vt_map_super(&c, BASE + i * SZ_1G, p, size, VT_RW, SZ_4K));
+		ASSERT_GE(cgroup_allocated(), before + 4 * size / SZ_4K / 8 / 2);
 		ASSERT_EQ(vt_locked(), 0);
+
+		p = vt_alloc(VT_MEM_SCATTERED, size / 2);
+		super = vt_super_create(&c);
+		ASSERT_GE(super, 0);
+		before = cgroup_allocated();
+		ASSERT_OK(vt_super_register(super, p, size / 2, RW));
+		ASSERT_GE(cgroup_allocated(), before + size / 2 / SZ_4K * 16 / 2);
 		exit(0);
 	}
 	vt_wait_exit(pid);
 	ASSERT_OK(vt_unmap_all(&c, NULL));
 	ASSERT_EQ(vt_locked(), size);
 	ASSERT_OK(rmdir(CGROUP "/vtest"));
+}
+
+#define MOST_PIECES	((1ull << 31) - 1)
+
+/* Where the IOMMU has most IOVA; how much, up to what there can be pieces of a page for. */
+static u64 most_iova(struct vt_container *c, u64 *iova)
+{
+	u64 size, best = 0;
+	struct vt_info info;
+	unsigned int i;
+
+	vt_info(c, &info);
+	for (i = 0; i < info.nr_ranges; i++) {
+		size = ALIGN_DOWN(info.range[i].last - info.range[i].first, SZ_4K);
+		if (size < best)
+			continue;
+		best = size;
+		*iova = info.range[i].first;
+	}
+	return best < MOST_PIECES * SZ_4K ? best : MOST_PIECES * SZ_4K;
+}
+
+static int map_pieces(struct vt_container *c, u64 iova, u64 size)
+{
+	return vt_map(c, iova, (void *)SZ_4K, size, VT_RW, SZ_4K);
+}
+
+static int track(struct vt_container *c, u64 iova, u64 size)
+{
+	(void)iova;
+	(void)size;
+	return vt_dirty_start(c);
+}
+
+/*
+ * A child's call fails for want of memory in its cgroup, and the child lives. It makes
+ * no other: vmalloc leaves it to a worker to free what it could not get all of, and who
+ * needs a page until then is killed for it.
+ */
+static void enomem_in_cgroup(int (*call)(struct vt_container *c, u64 iova, u64 size),
+			     struct vt_container *c, u64 iova, u64 size)
+{
+	struct vt_state was;
+	int status, ret;
+	pid_t pid;
+	u64 start;
+
+	vt_state(c, &was);
+	pid = fork();
+	ASSERT_GE(pid, 0);
+	if (!pid) {
+		/* Have what pages this will write, before. */
+		ASSERT_EQ(map_pieces(c, iova, 0), -EINVAL);
+		ASSERT_OK(vt_write_file(CGROUP "/vtest/cgroup.procs", "0"));
+		ret = call(c, iova, size);
+		_exit(-ret);
+	}
+	ASSERT_EQ(waitpid(pid, &status, 0), pid);
+	ASSERT_TRUE(WIFEXITED(status));
+	ASSERT_EQ(WEXITSTATUS(status), ENOMEM);
+	vt_state_same(c, &was, "ENOMEM");
+	for (start = vt_now(); cgroup_memory() > SZ_1M; usleep(10000))
+		ASSERT_LT(vt_now() - start, 10000000000ull);
+}
+
+/*
+ * What keeps holes, or what is dirty, takes up to 256 MiB, whatever memory there is: when
+ * the cgroup has not got that much, the call fails, nothing has changed, and the kernel
+ * does not complain.
+ */
+static void too_large_enomem(void)
+{
+	u64 most = MOST_PIECES * SZ_4K, size = most - SZ_1G + SZ_4K, iova = 0, some, word = 0;
+	struct vt_container c, d;
+	char events[256];
+
+	need_cgroup();
+	vt_open_v2(&c);
+	vt_need_granule(&c);
+	some = most_iova(&c, &iova);
+	vt_diag("%#llx of %#llx bytes at %#llx", some, most, iova);
+	/* No IOMMU: nothing of it is pinned. Holes of a GiB take little, dirty pages do not. */
+	vt_open_empty(&d, VFIO_TYPE1v2_IOMMU);
+	td_add(&d, 0);
+	ASSERT_OK(vt_map(&d, 0, (void *)SZ_4K, size, VT_RW, SZ_1G));
+	ASSERT_OK(vt_write_file(CGROUP "/vtest/memory.max", "32M"));
+	enomem_in_cgroup(map_pieces, &d, 2 * most, most);
+	if (some > most / 4)
+		enomem_in_cgroup(map_pieces, &c, iova, some);
+	enomem_in_cgroup(track, &d, 0, 0);
+	/* It is off. */
+	ASSERT_EQ(vt_dirty_get(&d, 0, SZ_1G, &word, 8), -EINVAL);
+	ASSERT_EQ(vt_extents_count(&d, 0, 0), 1);
+	ASSERT_EQ(vt_extents_count(&c, 0, 0), 0);
+	ASSERT_GT(vt_read_file(CGROUP "/vtest/memory.events", events, sizeof(events)), 0);
+	ASSERT_TRUE(strstr(events, "\noom_kill 0\n"));
+	ASSERT_OK(vt_write_file(CGROUP "/vtest/memory.max", "max"));
+	ASSERT_OK(rmdir(CGROUP "/vtest"));
+
+	/* Where there is memory, nothing else was wrong, or the next thing is. */
+	ASSERT_OK(map_pieces(&d, 2 * most, most));
+	ASSERT_OK(vt_unmap(&d, 2 * most, most, NULL));
+	if (some > most / 4)
+		ASSERT_REFUSED(&c, map_pieces(&c, iova, some), EFAULT);
+	ASSERT_OK(vt_dirty_start(&d));
+	ASSERT_OK(vt_dirty_stop(&d));
 }
 
 /* Many registrations of one page: all of them are counted, and come back. */
@@ -538,6 +771,8 @@ VTEST_MAIN(
 	VTEST(creator_pays),
 	VTEST(creator_exits),
 	VTEST(creator_killed),
+	VTEST(clone_vm),
 	VTEST(maps_cost_cgroup),
+	VTEST(too_large_enomem),
 	VTEST(many_regions),
 )

@@ -11,6 +11,7 @@
 #include <linux/userfaultfd.h>
 #include <pthread.h>
 #include <signal.h>
+#include <sys/eventfd.h>
 #include <sys/syscall.h>
 
 #include "../lib/testdev.h"
@@ -497,40 +498,6 @@ static void exec_closes(void)
 
 /* ---- A registration that waits ---- */
 
-/* What is not there of [p, p + size) comes when somebody gives it, if ever. */
-static int withhold(u8 *p, u64 size)
-{
-	struct uffdio_api api = { .api = UFFD_API };
-	struct uffdio_register reg = {
-		.range = { .start = (uintptr_t)p, .len = size },
-		.mode = UFFDIO_REGISTER_MODE_MISSING,
-	};
-	int fd = syscall(SYS_userfaultfd, O_CLOEXEC);
-
-	if (fd < 0)
-		SKIP("no userfaultfd: %s", strerror(errno));
-	ASSERT_OK(ioctl(fd, UFFDIO_API, &api));
-	ASSERT_OK(ioctl(fd, UFFDIO_REGISTER, &reg));
-	return fd;
-}
-
-static void provide(int fd, u8 *p, u64 size)
-{
-	struct uffdio_zeropage zero = { .range = { .start = (uintptr_t)p, .len = size } };
-
-	ASSERT_OK(ioctl(fd, UFFDIO_ZEROPAGE, &zero));
-}
-
-/* Wait until somebody waits for a page; which one. */
-static u64 awaited(int fd)
-{
-	struct uffd_msg msg;
-
-	ASSERT_EQ(read(fd, &msg, sizeof(msg)), (ssize_t)sizeof(msg));
-	ASSERT_EQ(msg.event, UFFD_EVENT_PAGEFAULT);
-	return msg.arg.pagefault.address;
-}
-
 struct waiting {
 	int super, uffd, ret;
 	u8 *p;
@@ -558,14 +525,14 @@ static void start_waiting(struct waiting *w, int super)
 	madvise(w->p, w->size, MADV_NOHUGEPAGE);
 	for (at = 0; at < w->size / 2; at += SZ_4K)
 		w->p[at] = 1;
-	w->uffd = withhold(w->p, w->size);
+	w->uffd = vt_withhold(w->p, w->size);
 	ASSERT_OK(pthread_create(&w->thread, NULL, register_waits, w));
-	ASSERT_EQ(ALIGN_DOWN(awaited(w->uffd), SZ_4K), (uintptr_t)w->p + w->size / 2);
+	ASSERT_EQ(vt_awaited(w->uffd), (uintptr_t)w->p + w->size / 2);
 }
 
 static void end_waiting(struct waiting *w)
 {
-	provide(w->uffd, w->p + w->size / 2, w->size / 2);
+	vt_provide(w->uffd, w->p + w->size / 2, w->size / 2);
 	ASSERT_OK(pthread_join(w->thread, NULL));
 	ASSERT_OK(w->ret);
 }
@@ -590,14 +557,9 @@ static void waits_alone(void)
 	start_waiting(&w, super);
 	start = vt_now();
 
-	/* It is paid for before the first page is pinned. */
+	/* It is paid for before the first page is pinned, and not registered before the last. */
 	ASSERT_EQ(vt_locked(), base + w.size);
-	{
-		struct vfio_super_info info;
-
-		ASSERT_OK(vt_super_info(super, &info));
-		vt_super_fdinfo(getpid(), super, &info);
-	}
+	ASSERT_SUPER(super, SZ_64K, SZ_64K + w.size, 1, 1);
 
 	/* The range is taken, and cannot be mapped, not even the pages that are there. */
 	ASSERT_EQ(vt_super_register(super, w.p, w.size, RW), -EEXIST);
@@ -609,6 +571,7 @@ static void waits_alone(void)
 
 	/* All else goes on: here, in other containers, other super-containers. */
 	ASSERT_OK(vt_super_register(super, p + SZ_64K, SZ_64K, RW));
+	ASSERT_SUPER(super, 2 * SZ_64K, 2 * SZ_64K + w.size, 2, 1);
 	ASSERT_OK(vt_map_super(&c, BASE, p, SZ_64K, VT_RW, SZ_4K));
 	ASSERT_OK(vt_map_super(&c, BASE + SZ_64K, p + SZ_64K, SZ_64K, VT_RW, 0));
 	ASSERT_OK(vt_map(&c, BASE + SZ_1M, p, SZ_64K, VT_RW, 0));
@@ -623,11 +586,14 @@ static void waits_alone(void)
 	ASSERT_OK(vt_unmap_all(&c, NULL));
 	ASSERT_OK(vt_super_unregister(super, p, SZ_64K));
 	ASSERT_OK(vt_super_detach(&c));
+	ASSERT_SUPER(super, SZ_64K, SZ_64K + w.size, 1, 0);
 	ASSERT_OK(vt_super_attach(&c, super));
 	vt_open(&d, VFIO_TYPE1v2_IOMMU, 1);
 	ASSERT_OK(vt_super_attach(&d, super));
 	ASSERT_OK(vt_map_super(&d, BASE, p + SZ_64K, SZ_64K, VT_RW, 0));
+	ASSERT_SUPER(super, SZ_64K, SZ_64K + w.size, 1, 2);
 	vt_close(&d);
+	ASSERT_SUPER(super, SZ_64K, SZ_64K + w.size, 1, 1);
 	other = vt_super_create(&c);
 	ASSERT_GE(other, 0);
 	ASSERT_OK(vt_super_register(other, p, SZ_1M, RW));
@@ -658,7 +624,7 @@ static void waits_closed(void)
 	close(super);
 	/* The container goes, too; its close does not wait for a page. */
 	vt_close(&c);
-	provide(w.uffd, w.p + w.size / 2, w.size / 2);
+	vt_provide(w.uffd, w.p + w.size / 2, w.size / 2);
 	ASSERT_OK(pthread_join(w.thread, NULL));
 	ASSERT_OK(w.ret);
 	ASSERT_LOCKED_SOON(getpid(), 0);
@@ -697,9 +663,10 @@ static void waits_in_vain(void)
 static void waits_killed(void)
 {
 	u64 pinned = vt_pinned(), start;
+	struct vfio_super_info info;
 	struct vt_container c;
+	int super, sock, theirs;
 	struct waiting w;
-	int super, sock;
 	pid_t pid;
 	u8 *p;
 
@@ -711,6 +678,7 @@ static void waits_killed(void)
 		p = vt_alloc(VT_MEM_4K, SZ_64K);
 		ASSERT_OK(vt_super_register(super, p, SZ_64K, RW));
 		vt_send_fd(sock, super);
+		vt_tell(sock, super);
 		vt_tell(sock, (uintptr_t)p);
 		start_waiting(&w, super);
 		vt_tell(sock, (uintptr_t)w.p);
@@ -718,18 +686,21 @@ static void waits_killed(void)
 		exit(0);
 	}
 	super = vt_recv_fd(sock);
+	theirs = vt_hear(sock);
 	p = (u8 *)(uintptr_t)vt_hear(sock);
 	w.p = (u8 *)(uintptr_t)vt_hear(sock);
 	alarm(60);
 	/* Others do not wait for it, either. */
 	ASSERT_OK(vt_map_super(&c, BASE, p, SZ_64K, VT_RW, 0));
 	ASSERT_EQ(vt_map_super(&c, BASE + SZ_1M, w.p, SZ_64K, VT_RW, 0), -ENOENT);
-	{
-		struct vfio_super_info info;
-
-		ASSERT_OK(vt_super_info(super, &info));
-		vt_super_fdinfo(getpid(), super, &info);
-	}
+	ASSERT_SUPER(super, SZ_64K, SZ_64K + SZ_2M, 1, 1);
+	ASSERT_EQ(vt_locked_of(pid), SZ_64K + SZ_2M);
+	/* Nor does who looks at it through the descriptor that waits. */
+	vt_super_fdinfo(pid, theirs, &info);
+	ASSERT_EQ(info.registered, SZ_64K);
+	ASSERT_EQ(info.locked, SZ_64K + SZ_2M);
+	ASSERT_EQ(info.regions, 1);
+	ASSERT_EQ(info.containers, 1);
 	start = vt_now();
 	vt_kill(pid);
 	ASSERT_LT(vt_now() - start, 20 * 1000000000ull);
@@ -768,6 +739,196 @@ static void many_wait(void)
 	ASSERT_SUPER(super, ARRAY_SIZE(w) * SZ_2M, ARRAY_SIZE(w) * SZ_2M, ARRAY_SIZE(w), 1);
 }
 
+/* ---- Nobody waits for the creator ---- */
+
+struct holder {
+	struct vt_dev *dev;
+	int eventfd, ret;
+};
+
+static void *hold_mm(void *arg)
+{
+	struct holder *h = arg;
+
+	h->ret = td_hold_mm(h->dev, h->eventfd);
+	return NULL;
+}
+
+static void interrupt(int sig)
+{
+	(void)sig;
+}
+
+/* The creator, of whom somebody holds mmap_lock until it is told to let go. */
+static void creator_is_held(int sock)
+{
+	struct sigaction sa = { .sa_handler = interrupt };
+	struct holder h = { .eventfd = eventfd(0, EFD_CLOEXEC) };
+	struct vt_container c;
+	pthread_t thread;
+	int super;
+	u64 one;
+	u8 *p;
+
+	vt_open_empty(&c, VFIO_TYPE1v2_IOMMU);
+	h.dev = td_add(&c, 1);
+	super = vt_super_create(&c);
+	ASSERT_GE(super, 0);
+	p = vt_alloc(VT_MEM_4K, SZ_1M);
+	vt_fill(p, 64, 9);
+	ASSERT_OK(vt_super_register(super, p, SZ_1M, RW));
+	vt_send_fd(sock, super);
+	close(super);
+	vt_tell(sock, (uintptr_t)p);
+	ASSERT_OK(sigaction(SIGUSR1, &sa, NULL));
+	ASSERT_OK(pthread_create(&thread, NULL, hold_mm, &h));
+	ASSERT_EQ(read(h.eventfd, &one, sizeof(one)), (ssize_t)sizeof(one));
+	vt_tell(sock, 0);
+
+	vt_hear(sock);
+	ASSERT_OK(pthread_kill(thread, SIGUSR1));
+	ASSERT_OK(pthread_join(thread, NULL));
+	ASSERT_EQ(h.ret, -EINTR);
+	vt_tell(sock, 0);
+	vt_hear(sock);
+	exit(0);
+}
+
+/* Drops the file's last reference; how long that takes. */
+static u64 by_close(int super, u8 *p)
+{
+	u64 start = vt_now();
+
+	(void)p;
+	close(super);
+	return vt_now() - start;
+}
+
+/* A container has the last reference, and its group leaves it. */
+static u64 by_leaving(int super, u8 *p)
+{
+	struct vt_container c;
+	u64 start, took;
+
+	vt_open_v2(&c);
+	ASSERT_OK(vt_super_attach(&c, super));
+	ASSERT_OK(vt_map_super(&c, BASE, p, SZ_1M, VT_RW, SZ_4K));
+	close(super);
+	/* Takes long, and need not be part of it. */
+	close(c.dev[0].fd);
+	start = vt_now();
+	ASSERT_OK(ioctl(c.dev[0].group_fd, VFIO_GROUP_UNSET_CONTAINER));
+	took = vt_now() - start;
+	close(c.dev[0].group_fd);
+	close(c.fd);
+	return took;
+}
+
+static u64 by_detach(int super, u8 *p)
+{
+	struct vt_container c;
+	u64 start, took;
+
+	vt_open_v2(&c);
+	ASSERT_OK(vt_super_attach(&c, super));
+	ASSERT_OK(vt_map_super(&c, BASE, p, SZ_1M, VT_RW, 0));
+	close(super);
+	ASSERT_OK(vt_unmap_all(&c, NULL));
+	start = vt_now();
+	ASSERT_OK(vt_super_detach(&c));
+	took = vt_now() - start;
+	vt_close(&c);
+	return took;
+}
+
+/* Another process has file and container, and is killed. */
+static u64 by_kill(int super, u8 *p)
+{
+	struct vt_container c;
+	int sock;
+	pid_t pid;
+	u64 start;
+
+	pid = vt_fork_peer(&sock);
+	if (!pid) {
+		vt_open_empty(&c, VFIO_TYPE1v2_IOMMU);
+		td_add(&c, 0);
+		ASSERT_OK(vt_super_attach(&c, super));
+		ASSERT_OK(vt_map_super(&c, BASE, p, SZ_1M, VT_RW, 0));
+		vt_tell(sock, 0);
+		pause();
+		exit(0);
+	}
+	close(super);
+	vt_hear(sock);
+	start = vt_now();
+	vt_kill(pid);
+	return vt_now() - start;
+}
+
+/*
+ * What is left of a super-container goes while the creator's mmap_lock is held for
+ * reading, as it is by a fault that waits for FUSE: that takes no time and unpins at
+ * once. Only the uncharge has to wait, and does so without being in anyone's way.
+ */
+static void not_held_up(const char *how, u64 (*drop)(int super, u8 *p))
+{
+	u64 pinned = vt_pinned(), took, start;
+	int super, sock, mem;
+	char path[32];
+	u8 buf[64], *p;
+	pid_t pid;
+
+	pid = vt_fork_peer(&sock);
+	if (!pid)
+		creator_is_held(sock);
+	super = vt_recv_fd(sock);
+	p = (u8 *)(uintptr_t)vt_hear(sock);
+	vt_hear(sock);
+	ASSERT_EQ(vt_pinned(), pinned + SZ_1M / SZ_4K);
+
+	took = drop(super, p);
+	ASSERT_EQ(vt_pinned(), pinned);
+	vt_diag("%s took %llu us", how, took / 1000);
+	ASSERT_LT(took, 1000000000ull);
+
+	/* As long as it takes, nobody is queued for the lock who would keep readers out. */
+	usleep(300000);
+	ASSERT_EQ(vt_locked_of(pid), SZ_1M);
+	snprintf(path, sizeof(path), "/proc/%d/mem", pid);
+	start = vt_now();
+	mem = open(path, O_RDONLY | O_CLOEXEC);
+	ASSERT_GE(mem, 0);
+	ASSERT_EQ(pread(mem, buf, sizeof(buf), (uintptr_t)p), (ssize_t)sizeof(buf));
+	ASSERT_LT(vt_now() - start, 1000000000ull);
+	ASSERT_TRUE(vt_filled(buf, sizeof(buf), 9));
+	close(mem);
+	ASSERT_EQ(vt_locked_of(pid), SZ_1M);
+
+	vt_tell(sock, 0);
+	vt_hear(sock);
+	ASSERT_LOCKED_SOON(pid, 0);
+	vt_tell(sock, 0);
+	vt_wait_exit(pid);
+	close(sock);
+}
+
+static void last_close_does_not_wait(void)
+{
+	struct vt_container c;
+
+	td_need();
+	vt_open_v2(&c);
+	vt_need_super(&c);
+	vt_close(&c);
+	/* Fail rather than hang if somebody does wait. */
+	alarm(60);
+	not_held_up("close", by_close);
+	not_held_up("the last group's leaving", by_leaving);
+	not_held_up("detach", by_detach);
+	not_held_up("death", by_kill);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct vtest tests[] = {
@@ -786,6 +947,7 @@ int main(int argc, char **argv)
 		VTEST(waits_in_vain),
 		VTEST(waits_killed),
 		VTEST(many_wait),
+		VTEST(last_close_does_not_wait),
 	};
 	const char *handover = getenv("VTEST_HANDOVER");
 	struct handover h;

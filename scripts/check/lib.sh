@@ -35,6 +35,14 @@ with_planted() {
 	)
 }
 
+# shift_hunk PATCH: has its first hunk be a line off.
+shift_hunk() {
+	awk '/^@@ / && !done { split($2, a, ","); split($3, b, ",")
+		sub(/-[0-9]+/, "-" (1 - a[1])); sub(/\+[0-9]+/, "+" (b[1] + 1)); done = 1 } { print }' \
+		"$1" >"$1.shifted"
+	mv "$1.shifted" "$1"
+}
+
 # extract REVISION DIRECTORY FILE...: these files as they are there.
 extract() {
 	local rev=$1 to=$2 f

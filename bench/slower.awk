@@ -1,6 +1,6 @@
-# What existing callers pay more, or less, than on the unpatched kernel.
+# What existing callers pay more, or less, than on the unpatched kernel, memory included.
 BEGIN { FS = "," }
-NR > 1 && $3 ~ /^type1/ && $2 !~ /^bytes/ && $7 != "" {
+NR > 1 && $3 ~ /^type1/ && $7 != "" {
 	k = sprintf("%-10s %-8s %-7s %-6s %-5s", $2, $3, $4, $5, $6)
 	if ($1 == "unpatched")
 		old[k] = $7

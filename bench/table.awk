@@ -150,10 +150,12 @@ END {
 				get("extent_page", k[2], k[3], k[4], k[5]) | "sort"
 	}
 	close("sort")
-	print "\nREPLAY: a second domain attached to a container that maps 512 MiB (THP)\n"
-	printf "%-18s%10s\n%-18s%10s\n%-18s%10s\n", "super", show(get("replay", "super", "thp", "512M", "-"), 1000),
-		"type1", show(get("replay", "type1", "thp", "512M", "-"), 1000),
-		"v2", show(get("replay", "v2", "thp", "512M", "-"), 1000)
+	print "\nREPLAY: a second domain is attached to a container that maps 512 MiB (THP), and\ndetached; then the container is closed\n"
+	printf "%-18s%12s%12s%12s\n", "", "attach", "detach", "release"
+	for (i = split("super type1 v2", k, " "); i >= 1; i--)
+		printf "%-18s%12s%12s%12s\n", k[i], show(get("replay", k[i], "thp", "512M", "-"), 1000),
+			show(get("detach", k[i], "thp", "512M", "-"), 1000),
+			show(get("release", k[i], "thp", "512M", "-"), 1000)
 
 	print "\nMEMORY the kernel keeps, in bytes, page tables of the IOMMU apart\n"
 	printf "%-44s", ""

@@ -1227,15 +1227,16 @@ static void all_told(struct vt_container *c, const u8 *mem, u64 size)
 /* A call stops where it has looked for long enough, though there is room for more. */
 static void stops_early(struct vt_container *c, u64 size)
 {
-	struct vfio_dma_extent e[ROOM];
+	/* Some IOMMUs have pages of any power of two, and so more extents. */
+	static struct vfio_dma_extent e[4096];
 	u64 iova = BASE, left = size;
-	u32 count = ROOM;
+	u32 count = ARRAY_SIZE(e);
 
 	ASSERT_OK(vt_extents(c, &iova, &left, e, &count));
 	vt_diag("a call tells %u extents and %llu of %llu MiB", count, (iova - BASE) / SZ_1M,
 		size / SZ_1M);
 	ASSERT_GT(count, 0);
-	ASSERT_LT(count, ROOM);
+	ASSERT_LT(count, ARRAY_SIZE(e));
 	ASSERT_NE(left, 0);
 	ASSERT_EQ(iova + left, BASE + size);
 	ASSERT_EQ(iova, e[count - 1].iova + e[count - 1].size);
@@ -1269,11 +1270,11 @@ static void *walk_on(void *arg)
 }
 
 /* A map that comes in the first call of a walk need not wait for the last one. */
-static void map_meanwhile(struct vt_container *c, u64 size)
+static bool map_does_not_wait(struct vt_container *c, u64 size)
 {
 	struct walker w = { .c = c, .s = shared_page(), .size = size };
 	u8 *p = vt_alloc(VT_MEM_4K, SZ_4K);
-	unsigned int calls, walks;
+	unsigned int before, calls, walks;
 	pthread_t thread;
 	u64 start;
 
@@ -1281,18 +1282,29 @@ static void map_meanwhile(struct vt_container *c, u64 size)
 	while (!w.s->in_call)
 		;
 	usleep(1000);
-	ASSERT_EQ(w.calls, 0);
+	before = w.calls;
 	start = vt_now();
 	ASSERT_OK(vt_map(c, BASE - SZ_4K, p, SZ_4K, VT_RW, 0));
 	calls = w.calls;
 	walks = w.walks;
 	vt_diag("a map took %llu ms, %u calls", (vt_now() - start) / 1000000, calls);
-	/* Nobody else waits: it is its turn after this call, or after the next at most. */
-	ASSERT_EQ(walks, 0);
-	ASSERT_LE(calls, 2);
 	w.s->stop = true;
 	ASSERT_OK(pthread_join(thread, NULL));
 	ASSERT_OK(vt_unmap(c, BASE - SZ_4K, SZ_4K, NULL));
+	vt_free(p, VT_MEM_4K, SZ_4K);
+	/* Nobody else waits: it is its turn after this call, or after the next at most. */
+	return !before && !walks && calls <= 2;
+}
+
+static void map_meanwhile(struct vt_container *c, u64 size)
+{
+	int i;
+
+	/* Other load may be in the way of one, hardly of all. */
+	for (i = 0; i < 8; i++)
+		if (map_does_not_wait(c, size))
+			return;
+	FAIL("a map waits for a whole walk");
 }
 
 /* Killed in a call that has a long way to go. */

@@ -43,6 +43,17 @@ shift_hunk() {
 	mv "$1.shifted" "$1"
 }
 
+# wanted_lists PATCH: to which it has to go, by scripts/check/lists.
+wanted_lists() {
+	local f path list
+	sed -n 's|^+++ b/||p; s|^--- a/||p' "$1" | LC_ALL=C sort -u | while read -r f; do
+		sed '/^#/d' "$top/scripts/check/lists" | while read -r path list; do
+			[ "$path" = / ] || [ "${f#"$path"}" != "$f" ] || continue
+			echo "$list"
+		done
+	done | LC_ALL=C sort -u
+}
+
 # extract REVISION DIRECTORY FILE...: these files as they are there.
 extract() {
 	local rev=$1 to=$2 f
@@ -132,7 +143,7 @@ use_clang() {
 	at HEAD
 	min=$("$tree/scripts/min-tool-version.sh" llvm)
 	for v in -{30..10} '' none; do
-		[ "$v" != none ] || skip "no clang of $min or newer: packages clang-19 lld-19 llvm-19"
+		[ "$v" != none ] || skip "no clang of $min or newer: packages clang-$base_clang lld-$base_clang llvm-$base_clang"
 		if command -v "clang$v" "ld.lld$v" "llvm-ar$v" >/dev/null &&
 			printf '%s\n' "$min" "$("clang$v" -dumpversion)" | sort -CV; then
 			break

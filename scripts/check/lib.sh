@@ -65,20 +65,24 @@ extract() {
 	done
 }
 
-# only_new FUNCTION PLANTED: FUNCTION REVISION prints complaints without line
+# only_new FUNCTION PLANTED...: FUNCTION REVISION prints complaints without line
 # numbers. Any that the series has and the base has not fail the gate, and so
-# does finding nothing new in the series with the planted mistake.
+# does finding nothing new in the series with one of the planted mistakes.
 only_new() {
-	"$1" base | LC_ALL=C sort -u >"$tmp/complaints.base"
-	"$1" HEAD | LC_ALL=C sort -u >"$tmp/complaints.head"
+	local function=$1 p
+	shift
+	"$function" base | LC_ALL=C sort -u >"$tmp/complaints.base"
+	"$function" HEAD | LC_ALL=C sort -u >"$tmp/complaints.head"
 	LC_ALL=C comm -13 "$tmp/complaints.base" "$tmp/complaints.head" >"$tmp/complaints.new"
 	cat "$tmp/complaints.new"
 	[ ! -s "$tmp/complaints.new" ] ||
 		die "$(wc -l <"$tmp/complaints.new") complaints that the base does not have, such as: $(head -n 1 "$tmp/complaints.new")"
-	"$1" "$(with_planted "$2")" | LC_ALL=C sort -u |
-		LC_ALL=C comm -13 "$tmp/complaints.head" - >"$tmp/complaints.planted"
-	[ -s "$tmp/complaints.planted" ] || die "does not notice planted/$2"
-	caught "$(head -n 1 "$tmp/complaints.planted")"
+	for p; do
+		"$function" "$(with_planted "$p")" | LC_ALL=C sort -u |
+			LC_ALL=C comm -13 "$tmp/complaints.head" - >"$tmp/complaints.planted"
+		[ -s "$tmp/complaints.planted" ] || die "does not notice planted/$p"
+		caught "$(head -n 1 "$tmp/complaints.planted")"
+	done
 }
 
 # A source tree of the gates' own, with object directories, to compile any
@@ -133,6 +137,7 @@ compiler_says() {
 	(cd "$obj" && rm -f "${list[@]}")
 	"$top/scripts/kbuild" "$tree" "$obj" -k "$@" "${list[@]}" >"$tmp/make.log" 2>&1 </dev/null ||
 		grep -q ' error: ' "$tmp/make.log" || { cat "$tmp/make.log" >&2; die "make failed in $obj"; }
+	[ "$rev" != base ] || ! grep ' error: ' "$tmp/make.log" >&2 || die "the base does not compile in $obj"
 	sed -n 's/^[^ ]*\/\([A-Za-z0-9_-]*\.[ch]\):[0-9:]* \(warning\|error\):/\1: \2:/p' "$tmp/make.log"
 }
 
@@ -140,7 +145,7 @@ compiler_says() {
 # and obj-arm64, which has the drivers that an x86 kernel has not.
 use_clang() {
 	local v min obj want
-	at HEAD
+	[ -f "$tree/.at" ] || at HEAD
 	min=$("$tree/scripts/min-tool-version.sh" llvm)
 	for v in -{30..10} '' none; do
 		[ "$v" != none ] || skip "no clang of $min or newer: packages clang-$base_clang lld-$base_clang llvm-$base_clang"

@@ -93,6 +93,26 @@ series_fingerprint() {
 	done < <(series_patches) | sha256sum | cut -d' ' -f1
 }
 
+# small_repo DIRECTORY: a repository, branch "small", with a commit of those files of the
+# base that the series touches, and no others: git am takes a second there, a minute in
+# the whole tree. small_tree: what the tree must be with the series.
+small_repo() {
+	local commit
+	commit=$(GIT_AUTHOR_NAME=nobody GIT_AUTHOR_EMAIL=nobody@localhost git -C "$src" \
+		commit-tree -m "Linux $base_version" "$(small_tree base)")
+	rm -rf "$1"
+	git clone -q -s -n "$src" "$1" 2>/dev/null
+	git -C "$1" checkout -q -b small "$commit"
+}
+small_tree() {
+	local index=$TMPDIR/index.$BASHPID
+	git -C "$src" diff --name-only --no-renames -z base HEAD |
+		(cd "$src" && xargs -0 git ls-tree -r "${1:-HEAD}" --) |
+		GIT_INDEX_FILE=$index git -C "$src" update-index --index-info
+	GIT_INDEX_FILE=$index git -C "$src" write-tree
+	rm -f "$index"
+}
+
 tree_dirty() { [ -n "$(git -C "$src" status --porcelain --untracked-files=no)" ]; }
 
 # run_logged LABEL EXPECTED LOGFILE COMMAND...: runs a long command with its

@@ -105,9 +105,9 @@ small_repo() {
 	git -C "$1" checkout -q -b small "$commit"
 }
 small_tree() {
-	local index=$TMPDIR/index.$BASHPID
-	git -C "$src" diff --name-only --no-renames -z base HEAD |
-		(cd "$src" && xargs -0 git ls-tree -r "${1:-HEAD}" --) |
+	local index=$TMPDIR/index.$BASHPID files
+	mapfile -t files < <(git -C "$src" diff --name-only --no-renames base HEAD)
+	git -C "$src" ls-tree -r "${1:-HEAD}" -- "${files[@]}" |
 		GIT_INDEX_FILE=$index git -C "$src" update-index --index-info
 	GIT_INDEX_FILE=$index git -C "$src" write-tree
 	rm -f "$index"

@@ -18,6 +18,15 @@ need() { # TOOL PACKAGE
 }
 caught() { echo "caught: $*"; }
 
+# other_source: says so if the series is on another version of the source than it was
+# made on.
+other_source() {
+	local is wanted="$base_package $base_package_version"
+	is=$(cat "$src/.git/source")
+	[ "$is" != "$wanted" ] || return
+	echo "the series was made on $wanted, not on $is"
+}
+
 # touched PATTERN...: files of the kernel that the series adds or changes.
 touched() { git -C "$src" diff --name-only --no-renames --diff-filter=AM base HEAD -- "$@"; }
 

@@ -54,6 +54,12 @@ lock() {
 	export LOCK_HELD=$out
 }
 
+# one_at_a_time NAME: of the scripts that share what NAME says, within a run.
+one_at_a_time() {
+	exec 6>"$out/.$1.lock"
+	flock 6
+}
+
 unlock() {
 	exec 9>&-
 	unset LOCK_HELD

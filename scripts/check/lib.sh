@@ -32,9 +32,10 @@ touched() { git -C "$src" diff --name-only --no-renames --diff-filter=AM base HE
 
 # with_planted FILE: names the series' tree with a file of planted/ at the end
 # of a kernel file, which the planted file's first line names: /* path */.
+planted_in() { sed -n '1s,^/\* \(.*\) \*/$,\1,p' "$planted/$1"; }
 with_planted() {
 	local to blob
-	to=$(sed -n '1s,^/\* \(.*\) \*/$,\1,p' "$planted/$1")
+	to=$(planted_in "$1")
 	blob=$({ git -C "$src" show "HEAD:$to" && cat "$planted/$1"; } | git -C "$src" hash-object -w --stdin)
 	(
 		export GIT_INDEX_FILE=$tmp/index
@@ -78,7 +79,7 @@ extract() {
 # numbers. Any that the series has and the base has not fail the gate, and so
 # does finding nothing new in the series with one of the planted mistakes.
 only_new() {
-	local function=$1 p
+	local function=$1 p only=''
 	shift
 	"$function" base | LC_ALL=C sort -u >"$tmp/complaints.base"
 	"$function" HEAD | LC_ALL=C sort -u >"$tmp/complaints.head"
@@ -87,6 +88,8 @@ only_new() {
 	[ ! -s "$tmp/complaints.new" ] ||
 		die "$(wc -l <"$tmp/complaints.new") complaints that the base does not have, such as: $(head -n 1 "$tmp/complaints.new")"
 	for p; do
+		# For compiler_says; a header's mistake may show in any object.
+		only=$(planted_in "$p" | sed -n 's/\.c$/.o/p')
 		"$function" "$(with_planted "$p")" | LC_ALL=C sort -u |
 			LC_ALL=C comm -13 "$tmp/complaints.head" - >"$tmp/complaints.planted"
 		[ -s "$tmp/complaints.planted" ] || die "does not notice planted/$p"

@@ -100,8 +100,8 @@ series_fingerprint() {
 }
 
 # small_repo DIRECTORY: a repository, branch "small", with a commit of those files of the
-# base that the series touches, and no others: git am takes a second there, a minute in
-# the whole tree. small_tree: what the tree must be with the series.
+# base that the series touches, and no others: in the whole tree git am writes an index
+# of 90 thousand files for each patch. small_tree: what the tree must be with the series.
 small_repo() {
 	local commit
 	commit=$(GIT_AUTHOR_NAME=nobody GIT_AUTHOR_EMAIL=nobody@localhost git -C "$src" \

@@ -32,7 +32,10 @@ touched() { git -C "$src" diff --name-only --no-renames --diff-filter=AM base HE
 
 # with_planted FILE: names the series' tree with a file of planted/ at the end
 # of a kernel file, which the planted file's first line names: /* path */.
+# planted_object FILE: the object that this changes; of a header, which may change
+# any, nothing.
 planted_in() { sed -n '1s,^/\* \(.*\) \*/$,\1,p' "$planted/$1"; }
+planted_object() { planted_in "$1" | sed -n 's/\.c$/.o/p'; }
 with_planted() {
 	local to blob
 	to=$(planted_in "$1")
@@ -88,8 +91,7 @@ only_new() {
 	[ ! -s "$tmp/complaints.new" ] ||
 		die "$(wc -l <"$tmp/complaints.new") complaints that the base does not have, such as: $(head -n 1 "$tmp/complaints.new")"
 	for p; do
-		# For compiler_says; a header's mistake may show in any object.
-		only=$(planted_in "$p" | sed -n 's/\.c$/.o/p')
+		only=$(planted_object "$p")	# for compiler_says
 		"$function" "$(with_planted "$p")" | LC_ALL=C sort -u |
 			LC_ALL=C comm -13 "$tmp/complaints.head" - >"$tmp/complaints.planted"
 		[ -s "$tmp/complaints.planted" ] || die "does not notice planted/$p"

@@ -99,6 +99,20 @@ series_fingerprint() {
 	done < <(series_patches) | sha256sum | cut -d' ' -f1
 }
 
+# of_variant VARIANT: what machines a kernel variant is for: sets image, where its O=
+# directory has the kernel, and qemu; and what scripts/kbuild and the compiler go by.
+# shellcheck disable=SC2034
+of_variant() {
+	case $1 in
+	arm64)
+		export KERNEL_ARCH=arm64 CROSS_COMPILE=aarch64-linux-gnu-
+		image=arch/arm64/boot/Image qemu=qemu-system-aarch64 ;;
+	*)
+		unset KERNEL_ARCH CROSS_COMPILE
+		image=arch/x86/boot/bzImage qemu=qemu-system-x86_64 ;;
+	esac
+}
+
 # small_repo DIRECTORY: a repository, branch "small", with a commit of those files of the
 # base that the series touches, and no others: in the whole tree git am writes an index
 # of 90 thousand files for each patch. small_tree: what the tree must be with the series.

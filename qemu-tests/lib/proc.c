@@ -222,6 +222,7 @@ u64 vt_now(void)
 /* The address in a line of the log that tells of a fault. */
 static bool fault_line(const char *line, u64 *addr)
 {
+	static int words = -1;
 	const char *at;
 
 	/* DMAR: [DMA Read NO_PASID] Request device [00:03.0] fault addr 0x1000 [fault ... */
@@ -243,6 +244,21 @@ static bool fault_line(const char *line, u64 *addr)
 	if (at) {
 		at = strstr(at, " at ");
 		*addr = at ? strtoull(at + strlen(" at "), NULL, 16) : ~0ull;
+		return true;
+	}
+	/*
+	 * arm-smmu-v3 9050000.smmuv3: event 0x10 received:, that or up to 0x13
+	 * arm-smmu-v3 9050000.smmuv3: <tab>0x0000001000000010, and the third such line
+	 * has the address
+	 */
+	if (strstr(line, "event 0x1") && strstr(line, " received:")) {
+		words = 0;
+	} else if (words >= 0 && strstr(line, "arm-smmu-v3")) {
+		at = strstr(line, "\\x090x");
+		if (!at || ++words < 3)
+			return false;
+		words = -1;
+		*addr = strtoull(at + strlen("\\x09"), NULL, 16);
 		return true;
 	}
 	return false;

@@ -2,7 +2,8 @@
 /*
  * The page tables that the IOMMU walks: as the driver's debugfs shows them on
  * Intel; on AMD, where debugfs shows no more than the device table's entry, read
- * from physical memory, from that entry on.
+ * from physical memory, from that entry on; on ARM, where it shows nothing, from the
+ * SMMU's registers on.
  */
 #define _FILE_OFFSET_BITS 64
 #include <fcntl.h>
@@ -156,7 +157,126 @@ static void amd_read(struct vt_dev *dev, struct vt_tables *t)
 	close(mem);
 }
 
-/* ---- Either ---- */
+/* ---- ARM: Arm System Memory Management Unit Architecture Specification, SMMUv3 ---- */
+
+#define SMMU		0x09050000	/* on QEMU's virt */
+#define SMMU_STRTAB	0x80		/* two registers of 64 and 32 bits */
+#define SMMU_ADDR	0x000fffffffffffc0ull
+#define SMMU_TWO_LEVEL	1
+#define STE_VALID(e)	((e) & 1)
+#define STE_CONFIG(e)	((e) >> 1 & 7)
+#define STE_STAGE1	5
+#define STE_WORDS	8
+#define CD_T0SZ(e)	((e) & 0x3f)
+#define CD_VALID(e)	((e) >> 31 & 1)
+#define CD_ADDR		0x000ffffffffffff0ull
+#define LPAE_VALID(e)	((e) & 1)
+#define LPAE_TABLE(e)	((e) >> 1 & 1)		/* at the last level, a page */
+#define LPAE_USER(e)	((e) >> 6 & 1)
+#define LPAE_RDONLY(e)	((e) >> 7 & 1)
+#define LPAE_ADDR	0x0000fffffffff000ull
+#define LPAE_ENTRIES	512
+
+static void read_phys(int mem, void *to, size_t len, u64 phys)
+{
+	if (pread(mem, to, len, phys) != (ssize_t)len)
+		FAIL("/dev/mem at %#llx: %s", phys, strerror(errno));
+}
+
+/* The first two words of the device's context descriptor, if it has one. */
+static bool smmu_context(int mem, struct vt_dev *dev, u64 cd[2])
+{
+	unsigned int bus, slot, fn, sid, split;
+	volatile u8 *regs;
+	u64 base, ste;
+	u32 cfg;
+
+	regs = mmap(NULL, SZ_4K, PROT_READ, MAP_SHARED, mem, SMMU);
+	if (regs == MAP_FAILED)
+		FAIL("/dev/mem at %#x: %s", SMMU, strerror(errno));
+	base = *(volatile u64 *)(regs + SMMU_STRTAB) & SMMU_ADDR;
+	cfg = *(volatile u32 *)(regs + SMMU_STRTAB + 8);
+	munmap((void *)regs, SZ_4K);
+
+	if (sscanf(dev->name, "%*x:%x:%x.%x", &bus, &slot, &fn) != 3)
+		return false;
+	sid = bus << 8 | slot << 3 | fn;
+	if ((cfg >> 16 & 3) == SMMU_TWO_LEVEL) {
+		split = cfg >> 6 & 0x1f;
+		read_phys(mem, &base, sizeof(base), base + (sid >> split) * sizeof(base));
+		base &= SMMU_ADDR;
+		sid &= (1u << split) - 1;
+	}
+	read_phys(mem, &ste, sizeof(ste), base + sid * STE_WORDS * sizeof(ste));
+	if (!STE_VALID(ste) || STE_CONFIG(ste) != STE_STAGE1)
+		return false;
+	read_phys(mem, cd, 2 * sizeof(*cd), ste & SMMU_ADDR);
+	return CD_VALID(cd[0]);
+}
+
+static void smmu_walk(int mem, u64 table, int level, u64 iova, struct vt_tables *t)
+{
+	u64 e[LPAE_ENTRIES], span = SZ_4K << 9 * (3 - level);
+	struct vt_pte pte;
+	unsigned int i;
+
+	read_phys(mem, e, sizeof(e), table);
+	for (i = 0; i < LPAE_ENTRIES; i++) {
+		if (!LPAE_VALID(e[i]))
+			continue;
+		pte.iova = iova + i * span;
+		if (level < 3 && LPAE_TABLE(e[i])) {
+			smmu_walk(mem, e[i] & LPAE_ADDR, level + 1, pte.iova, t);
+			continue;
+		}
+		if (level == 0 || (level == 3 && !LPAE_TABLE(e[i])))
+			FAIL("%#llx: entry %#llx in a table of level %d", pte.iova, e[i], level);
+		pte.size = span;
+		pte.phys = e[i] & LPAE_ADDR & ~(span - 1);
+		pte.read = LPAE_USER(e[i]);
+		pte.write = LPAE_USER(e[i]) && !LPAE_RDONLY(e[i]);
+		add_pte(t, &pte);
+	}
+}
+
+static int smmu_open(struct vt_dev *dev, u64 cd[2])
+{
+	int mem;
+
+	if (!vt_machine_is("smmu"))
+		return -1;
+	mem = open("/dev/mem", O_RDONLY | O_CLOEXEC);
+	if (mem < 0 || smmu_context(mem, dev, cd))
+		return mem;
+	close(mem);
+	return -1;
+}
+
+static bool smmu_root(struct vt_dev *dev, u64 *root)
+{
+	u64 cd[2];
+	int mem = smmu_open(dev, cd);
+
+	if (mem < 0)
+		return false;
+	close(mem);
+	*root = cd[1] & CD_ADDR;
+	return true;
+}
+
+static void smmu_read(struct vt_dev *dev, struct vt_tables *t)
+{
+	u64 cd[2];
+	int mem = smmu_open(dev, cd);
+
+	if (mem < 0)
+		FAIL("no context descriptor of %s", dev->name);
+	/* 64 - T0SZ bits, of which the tables of a level take 9, and a page 12 */
+	smmu_walk(mem, cd[1] & CD_ADDR, 4 - (64 - CD_T0SZ(cd[0]) - 12 + 8) / 9, 0, t);
+	close(mem);
+}
+
+/* ---- Any ---- */
 
 static bool intel_known(struct vt_dev *dev)
 {
@@ -168,14 +288,20 @@ static bool intel_known(struct vt_dev *dev)
 
 bool vt_tables_known(struct vt_dev *dev)
 {
-	u64 dte;
+	u64 e;
 
-	return intel_known(dev) || (!access("/dev/mem", R_OK) && amd_device(dev, &dte));
+	return intel_known(dev) || smmu_root(dev, &e) ||
+	       (!access("/dev/mem", R_OK) && amd_device(dev, &e));
 }
 
 bool vt_pgsize_unknown(void)
 {
 	return vt_machine_is("virtio") || vt_kernel_is("debian");
+}
+
+bool vt_write_only(void)
+{
+	return vt_linux() > 6 && !vt_machine_is("smmu");
 }
 
 void vt_need_tables(struct vt_dev *dev)
@@ -189,6 +315,8 @@ void vt_tables_read(struct vt_dev *dev, struct vt_tables *t)
 	memset(t, 0, sizeof(*t));
 	if (intel_known(dev))
 		intel_read(dev, t);
+	else if (vt_machine_is("smmu"))
+		smmu_read(dev, t);
 	else
 		amd_read(dev, t);
 }
@@ -196,8 +324,10 @@ void vt_tables_read(struct vt_dev *dev, struct vt_tables *t)
 u64 vt_tables_root(struct vt_dev *dev)
 {
 	char path[PATH_MAX], buf[4096], *at;
-	u64 dte;
+	u64 dte, root;
 
+	if (smmu_root(dev, &root))
+		return root;
 	if (!intel_known(dev)) {
 		ASSERT_TRUE(amd_device(dev, &dte));
 		return dte & PTE_ADDR;
@@ -305,7 +435,7 @@ void vt_tables_expect(const struct vt_tables *t, const struct vt_info *info, u64
 			     iova + at, pte->phys, phys[at / SZ_4K]);
 		/* To VT-d's driver in Linux 6, present is readable */
 		if ((pte->read != !!(flags & VFIO_DMA_MAP_FLAG_READ) &&
-		     (!pte->read || vt_linux() > 6)) ||
+		     (!pte->read || vt_write_only())) ||
 		    pte->write != !!(flags & VFIO_DMA_MAP_FLAG_WRITE))
 			FAIL("%#llx: read %d write %d", iova + at, pte->read, pte->write);
 		if (smallest && want < *smallest)

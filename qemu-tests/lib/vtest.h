@@ -385,14 +385,16 @@ struct vt_tables {
 	size_t nr;
 };
 
-/* Can this machine show them? Intel and AMD with debugfs can. */
+/* Can this machine show them? ARM can, Intel and AMD with debugfs. */
 bool vt_tables_known(struct vt_dev *dev);
 /*
  * The IOMMU driver cannot tell page sizes: that of virtio-iommu keeps no tables, and
  * those of Debian's kernel have not got what they would tell them with.
  */
 bool vt_pgsize_unknown(void);
-/* End the test as skipped if not. */
+/* Are there pages that a device can only write to? Else it can read those, too. */
+bool vt_write_only(void);
+/* End the test as skipped if vt_tables_known() is not. */
 void vt_need_tables(struct vt_dev *dev);
 void vt_tables_read(struct vt_dev *dev, struct vt_tables *t);
 void vt_tables_free(struct vt_tables *t);

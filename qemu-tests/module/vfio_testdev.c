@@ -456,6 +456,14 @@ static struct iommu_domain *domains[VTD_MAX_DOMAINS];
 static struct iommu_group *last_group;
 static struct iommu_domain *last_domain;
 
+#ifdef CONFIG_ARM64
+#define VTD_RET			"ret"
+#define VTD_THIRD_ARG(regs)	((regs)->regs[2])
+#else
+#define VTD_RET			ANNOTATE_NOENDBR "\n" ASM_RET
+#define VTD_THIRD_ARG(regs)	((regs)->dx)
+#endif
+
 /* Where a probe goes on that has set the return value of what it probes */
 asmlinkage void vtd_just_return(void);
 
@@ -463,8 +471,7 @@ asm(".text\n"
 	".type vtd_just_return, @function\n"
 	".globl vtd_just_return\n"
 	"vtd_just_return:\n"
-		ANNOTATE_NOENDBR "\n"
-		ASM_RET
+		VTD_RET "\n"
 	".size vtd_just_return, .-vtd_just_return\n"
 );
 
@@ -544,8 +551,8 @@ static int vtd_unmap_pre(struct kprobe *kp, struct pt_regs *regs)
 		fail_unmap_times--;
 	if (!fail_unmap_bytes)
 		return vtd_return(regs, 0);
-	/* The third argument is the size */
-	regs->dx = min(regs->dx, fail_unmap_bytes);
+	/* That is the size */
+	VTD_THIRD_ARG(regs) = min_t(unsigned long, VTD_THIRD_ARG(regs), fail_unmap_bytes);
 	return 0;
 }
 

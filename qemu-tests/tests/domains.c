@@ -367,7 +367,7 @@ static void pgsize_mixed(void)
 	vt_need_granule(&c);
 	vt_need_tables(&c.dev[0]);
 	if (vt_linux() < 7)
-		SKIP("VT-d's driver in Linux 6 sets page sizes when a domain is attached");
+		SKIP("the driver in Linux 6 sets page sizes when a domain is attached");
 	mem = vt_alloc(VT_MEM_THP, SIZE);
 	ASSERT_OK(vt_map(&c, IOVA, mem, SIZE, VT_RW, PIECE));
 	td_set("hide_pgsizes", MORE_THAN_4K);

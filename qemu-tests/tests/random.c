@@ -997,8 +997,7 @@ static void check_tables(void)
 		CHECK(m, "%#llx + %#llx is in the tables", pte->iova, pte->size);
 		CHECK(!m->granule || pte->size <= m->granule, "%#llx: page of %#llx", pte->iova,
 		      pte->size);
-		/* What can be written can be read with VT-d's driver in Linux 6 */
-		CHECK(pte->read == (m->flags & VT_RO || vt_linux() < 7) &&
+		CHECK(pte->read == (m->flags & VT_RO || !vt_write_only()) &&
 		      pte->write == !!(m->flags & VT_WO),
 		      "%#llx: read %d write %d", pte->iova, pte->read, pte->write);
 		CHECK(pte->size >= SZ_2M || pte->iova % SZ_2M || !is_super(pte->iova, m),

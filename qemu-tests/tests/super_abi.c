@@ -599,11 +599,16 @@ static void register_eexist(void)
  */
 static void register_outside_efault(void)
 {
-	static const struct {
+#ifdef __aarch64__
+	const u64 end = 1ull << 48;
+#else
+	const u64 end = 1ull << 47;
+#endif
+	const struct {
 		u64 vaddr, size;
 	} range[] = {
-		{ 1ull << 47, SZ_1M }, { (1ull << 47) - SZ_1M, 2 * SZ_1M },
-		{ SZ_1M, (1ull << 47) }, { SZ_4K, -SZ_8K }, { 1ull << 63, SZ_1M },
+		{ end, SZ_1M }, { end - SZ_1M, 2 * SZ_1M }, { SZ_1M, end },
+		{ SZ_4K, -SZ_8K }, { 1ull << 63, SZ_1M },
 		{ (1ull << 63) - SZ_1M, 2 * SZ_1M }, { 0xffff888000000000ull, SZ_1M },
 		{ -SZ_1M, SZ_1M }, { -SZ_4K, SZ_4K }, { 0, -SZ_4K },
 	};

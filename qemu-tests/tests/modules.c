@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Where type1 and super-containers are modules, as on Debian's kernel: these stay while
+ * somebody uses them, go when nobody does, and work when they are back.
+ */
+#include <fcntl.h>
+#include <sys/syscall.h>
+
+#include "../lib/vtest.h"
+
+#define BASE	(4 * SZ_1G)
+#define RW	VT_SUPER_RW
+#define TYPE1	"vfio_iommu_type1"
+#define SUPER	"vfio_super"
+
+static int unload(const char *name)
+{
+	return syscall(SYS_delete_module, name, O_NONBLOCK) ? -errno : 0;
+}
+
+static void load(const char *name)
+{
+	char path[64];
+	int fd;
+
+	snprintf(path, sizeof(path), "/lib/modules/%s.ko", name);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		SKIP("no %s: built in, or not there", path);
+	if (syscall(SYS_finit_module, fd, "", 0) && errno != EEXIST)
+		FAIL("%s: %s", path, strerror(errno));
+	close(fd);
+}
+
+static void load_both(void)
+{
+	load(SUPER);
+	load(TYPE1);
+}
+
+/* A file keeps its module and what is registered, whatever becomes of type1. */
+static void in_use(void)
+{
+	u64 pinned = vt_pinned();
+	struct vt_container c;
+	int super;
+	u8 *p;
+
+	load_both();
+	vt_open_v2(&c);
+	super = vt_super_new(&c);
+	p = vt_alloc(VT_MEM_4K, SZ_1M);
+	ASSERT_OK(vt_super_register(super, p, SZ_1M, RW));
+	ASSERT_OK(vt_map_super(&c, BASE, p, SZ_1M, VT_RW, SZ_4K));
+	ASSERT_EQ(unload(TYPE1), -EWOULDBLOCK);
+	vt_close(&c);
+
+	ASSERT_EQ(unload(SUPER), -EWOULDBLOCK);
+	ASSERT_OK(unload(TYPE1));
+	ASSERT_EQ(unload(SUPER), -EWOULDBLOCK);
+	ASSERT_SUPER(super, SZ_1M, SZ_1M, 1, 0);
+	ASSERT_EQ(vt_locked(), SZ_1M);
+	ASSERT_EQ(vt_pinned(), pinned + SZ_1M / SZ_4K);
+
+	load(TYPE1);
+	vt_open_v2(&c);
+	ASSERT_OK(vt_super_attach(&c, super));
+	ASSERT_OK(vt_map_super(&c, BASE, p, SZ_1M, VT_RW, SZ_4K));
+	vt_edu_enable(&c.dev[0]);
+	vt_expect_read(&c.dev[0], BASE + SZ_64K, p + SZ_64K);
+	close(super);
+	vt_close(&c);
+	ASSERT_OK(unload(TYPE1));
+	ASSERT_OK(unload(SUPER));
+	ASSERT_EQ(vt_pinned(), pinned);
+	load_both();
+}
+
+/* The charge of what was closed just now is given back before the code for it goes. */
+static void closed_just_now(void)
+{
+	struct vt_container c;
+	int super, i;
+	u8 *p = vt_alloc(VT_MEM_4K, SZ_1M);
+
+	for (i = 0; i < 50; i++) {
+		load_both();
+		vt_open_v2(&c);
+		super = vt_super_new(&c);
+		ASSERT_OK(vt_super_register(super, p, SZ_1M, RW));
+		vt_close(&c);
+		close(super);
+		ASSERT_OK(unload(TYPE1));
+		ASSERT_OK(unload(SUPER));
+		ASSERT_EQ(vt_locked(), 0);
+	}
+	load_both();
+}
+
+VTEST_MAIN(
+	VTEST(in_use),
+	VTEST(closed_just_now)
+)

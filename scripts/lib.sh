@@ -99,10 +99,11 @@ series_fingerprint() {
 	done < <(series_patches) | sha256sum | cut -d' ' -f1
 }
 
-# of_variant VARIANT: what machines a kernel variant is for: sets image, where its O=
-# directory has the kernel, and qemu; and what scripts/kbuild and the compiler go by.
+# use_variant VARIANT: sets what to build a kernel variant with and run it on: image, the
+# kernel in its O= directory; qemu; and for another architecture than x86 KERNEL_ARCH and
+# CROSS_COMPILE, which scripts/kbuild and others go by.
 # shellcheck disable=SC2034
-of_variant() {
+use_variant() {
 	case $1 in
 	arm64)
 		export KERNEL_ARCH=arm64 CROSS_COMPILE=aarch64-linux-gnu-

@@ -247,11 +247,11 @@ static bool fault_line(const char *line, u64 *addr)
 		return true;
 	}
 	/*
-	 * arm-smmu-v3 9050000.smmuv3: event 0x10 received:, that or up to 0x13
+	 * arm-smmu-v3 9050000.smmuv3: event 0x10 received:
 	 * arm-smmu-v3 9050000.smmuv3: <tab>0x0000001000000010, and the third such line
-	 * has the address
+	 * has the address, if it is about one
 	 */
-	if (strstr(line, "event 0x1") && strstr(line, " received:")) {
+	if (strstr(line, ": event 0x") && strstr(line, " received:")) {
 		words = 0;
 	} else if (words >= 0 && strstr(line, "arm-smmu-v3")) {
 		at = strstr(line, "\\x090x");

@@ -183,10 +183,10 @@ static void read_phys(int mem, void *to, size_t len, u64 phys)
 		FAIL("/dev/mem at %#llx: %s", phys, strerror(errno));
 }
 
-/* The first two words of the device's context descriptor, if it has one. */
-static bool smmu_context(int mem, struct vt_dev *dev, u64 cd[2])
+/* The first two words of the context descriptor of the device, one in a container. */
+static void smmu_context(int mem, unsigned int sid, u64 cd[2])
 {
-	unsigned int bus, slot, fn, sid, split;
+	unsigned int split;
 	volatile u8 *regs;
 	u64 base, ste;
 	u32 cfg;
@@ -198,9 +198,6 @@ static bool smmu_context(int mem, struct vt_dev *dev, u64 cd[2])
 	cfg = *(volatile u32 *)(regs + SMMU_STRTAB + 8);
 	munmap((void *)regs, SZ_4K);
 
-	if (sscanf(dev->name, "%*x:%x:%x.%x", &bus, &slot, &fn) != 3)
-		return false;
-	sid = bus << 8 | slot << 3 | fn;
 	if ((cfg >> 16 & 3) == SMMU_TWO_LEVEL) {
 		split = cfg >> 6 & 0x1f;
 		read_phys(mem, &base, sizeof(base), base + (sid >> split) * sizeof(base));
@@ -209,9 +206,10 @@ static bool smmu_context(int mem, struct vt_dev *dev, u64 cd[2])
 	}
 	read_phys(mem, &ste, sizeof(ste), base + sid * STE_WORDS * sizeof(ste));
 	if (!STE_VALID(ste) || STE_CONFIG(ste) != STE_STAGE1)
-		return false;
+		FAIL("stream table entry %#llx", ste);
 	read_phys(mem, cd, 2 * sizeof(*cd), ste & SMMU_ADDR);
-	return CD_VALID(cd[0]);
+	if (!CD_VALID(cd[0]))
+		FAIL("context descriptor %#llx", cd[0]);
 }
 
 static void smmu_walk(int mem, u64 table, int level, u64 iova, struct vt_tables *t)
@@ -239,17 +237,20 @@ static void smmu_walk(int mem, u64 table, int level, u64 iova, struct vt_tables 
 	}
 }
 
+/* /dev/mem and the context descriptor; -1 if an SMMU has nothing to do with the device. */
 static int smmu_open(struct vt_dev *dev, u64 cd[2])
 {
+	unsigned int bus, slot, fn;
 	int mem;
 
-	if (!vt_machine_is("smmu"))
+	if (!vt_machine_is("smmu") ||
+	    sscanf(dev->name, "%*x:%x:%x.%x", &bus, &slot, &fn) != 3)
 		return -1;
 	mem = open("/dev/mem", O_RDONLY | O_CLOEXEC);
-	if (mem < 0 || smmu_context(mem, dev, cd))
-		return mem;
-	close(mem);
-	return -1;
+	if (mem < 0)
+		FAIL("/dev/mem: %s", strerror(errno));
+	smmu_context(mem, bus << 8 | slot << 3 | fn, cd);
+	return mem;
 }
 
 static bool smmu_root(struct vt_dev *dev, u64 *root)
@@ -270,7 +271,7 @@ static void smmu_read(struct vt_dev *dev, struct vt_tables *t)
 	int mem = smmu_open(dev, cd);
 
 	if (mem < 0)
-		FAIL("no context descriptor of %s", dev->name);
+		FAIL("%s is not behind the SMMU", dev->name);
 	/* 64 - T0SZ bits, of which the tables of a level take 9, and a page 12 */
 	smmu_walk(mem, cd[1] & CD_ADDR, 4 - (64 - CD_T0SZ(cd[0]) - 12 + 8) / 9, 0, t);
 	close(mem);
@@ -433,7 +434,6 @@ void vt_tables_expect(const struct vt_tables *t, const struct vt_info *info, u64
 		if (pte->phys != phys[at / SZ_4K])
 			FAIL("%#llx translates to %#llx, not to %#llx",
 			     iova + at, pte->phys, phys[at / SZ_4K]);
-		/* To VT-d's driver in Linux 6, present is readable */
 		if ((pte->read != !!(flags & VFIO_DMA_MAP_FLAG_READ) &&
 		     (!pte->read || vt_write_only())) ||
 		    pte->write != !!(flags & VFIO_DMA_MAP_FLAG_WRITE))

@@ -103,9 +103,13 @@ int td_pinned(struct vt_dev *dev)
 	return dev_ioctl(dev, VTD_PINNED, NULL);
 }
 
-int td_hold_mm(struct vt_dev *dev, int eventfd)
+int td_hold_mm(int eventfd)
 {
-	return dev_ioctl(dev, VTD_HOLD_MM, (void *)(uintptr_t)eventfd);
+	char text[16];
+
+	td_need();
+	snprintf(text, sizeof(text), "%d", eventfd);
+	return vt_write_file(PARAMS "/hold_mm", text);
 }
 
 unsigned int td_told(struct vt_dev *dev, struct vtd_event *ev, unsigned int room)

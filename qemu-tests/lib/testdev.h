@@ -29,7 +29,7 @@ int td_pinned(struct vt_dev *dev);
  * Hold this process's mmap_lock for reading, as a page fault does that waits for its
  * memory, until a signal comes: -EINTR. The eventfd is told when it is held.
  */
-int td_hold_mm(struct vt_dev *dev, int eventfd);
+int td_hold_mm(int eventfd);
 
 /*
  * What the device was told to unmap since the last call: how many times, and the

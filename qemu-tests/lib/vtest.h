@@ -385,14 +385,17 @@ struct vt_tables {
 	size_t nr;
 };
 
-/* Can this machine show them? ARM can, Intel and AMD with debugfs. */
+/* Can this machine show them? Intel with debugfs, AMD with that and /dev/mem, ARM. */
 bool vt_tables_known(struct vt_dev *dev);
 /*
  * The IOMMU driver cannot tell page sizes: that of virtio-iommu keeps no tables, and
  * those of Debian's kernel have not got what they would tell them with.
  */
 bool vt_pgsize_unknown(void);
-/* Are there pages that a device can only write to? Else it can read those, too. */
+/*
+ * Are there pages that a device can only write to? For VT-d's driver in Linux 6 what is
+ * present can be read, and so it is for an SMMU.
+ */
 bool vt_write_only(void);
 /* End the test as skipped if vt_tables_known() is not. */
 void vt_need_tables(struct vt_dev *dev);

@@ -4,8 +4,7 @@
  *
  * 1. Devices with an emulated IOMMU which pin pages when they are told to, log
  *    each dma_unmap callback and answer it by unpinning exactly what lies in
- *    its range.  They hold their caller's mmap_lock when they are told to.
- *    vfio_testdev.h is how to talk to them.
+ *    its range.  vfio_testdev.h is how to talk to them.
  *
  * 2. Probes in the IOMMU core, at work only while the parameter "armed" is set.
  *    They make the core refuse what it would grant (sharing a domain, page
@@ -241,10 +240,16 @@ static int vtd_do_log(struct vtd *vtd, struct vtd_log *log)
 }
 
 /* As a page fault does for as long as it waits for memory, on FUSE for instance */
-static int vtd_hold_mm(int fd)
+static int vtd_set_hold_mm(const char *val, const struct kernel_param *kp)
 {
-	struct eventfd_ctx *held = eventfd_ctx_fdget(fd);
+	struct eventfd_ctx *held;
+	int fd, ret;
 
+	ret = kstrtoint(val, 0, &fd);
+	if (ret)
+		return ret;
+
+	held = eventfd_ctx_fdget(fd);
 	if (IS_ERR(held))
 		return PTR_ERR(held);
 
@@ -255,6 +260,14 @@ static int vtd_hold_mm(int fd)
 	eventfd_ctx_put(held);
 	return -EINTR;
 }
+
+static const struct kernel_param_ops vtd_hold_mm_ops = {
+	.set = vtd_set_hold_mm,
+};
+
+module_param_cb(hold_mm, &vtd_hold_mm_ops, NULL, 0200);
+MODULE_PARM_DESC(hold_mm,
+		 "Hold the writer's mmap_lock, which this eventfd tells, until a signal");
 
 static long vtd_ioctl(struct vfio_device *vdev, unsigned int cmd,
 		      unsigned long arg)
@@ -291,8 +304,6 @@ static long vtd_ioctl(struct vfio_device *vdev, unsigned int cmd,
 		ret = vtd->npinned;
 		mutex_unlock(&vtd->lock);
 		return ret;
-	case VTD_HOLD_MM:
-		return vtd_hold_mm(arg);
 	default:
 		return -ENOTTY;
 	}
@@ -551,7 +562,7 @@ static int vtd_unmap_pre(struct kprobe *kp, struct pt_regs *regs)
 		fail_unmap_times--;
 	if (!fail_unmap_bytes)
 		return vtd_return(regs, 0);
-	/* That is the size */
+	/* The third argument is the size */
 	VTD_THIRD_ARG(regs) = min_t(unsigned long, VTD_THIRD_ARG(regs), fail_unmap_bytes);
 	return 0;
 }

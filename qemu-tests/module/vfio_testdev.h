@@ -49,10 +49,5 @@ struct vtd_log {
 #define VTD_LOG		_IOWR('V', 0x83, struct vtd_log)
 /* How many pages are pinned now, each counted as often as it is pinned */
 #define VTD_PINNED	_IO('V', 0x84)
-/*
- * Hold the caller's mmap_lock for reading until a signal comes, which the call ends
- * with -EINTR for; the argument is an eventfd that is told when it is held
- */
-#define VTD_HOLD_MM	_IO('V', 0x85)
 
 #endif

@@ -4,9 +4,12 @@
  * somebody uses them, go when nobody does, and work when they are back.
  */
 #include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/eventfd.h>
 #include <sys/syscall.h>
 
-#include "../lib/vtest.h"
+#include "../lib/testdev.h"
 
 #define BASE	(4 * SZ_1G)
 #define RW	VT_SUPER_RW
@@ -26,7 +29,7 @@ static void load(const char *name)
 	snprintf(path, sizeof(path), "/lib/modules/%s.ko", name);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
-		SKIP("no %s: built in, or not there", path);
+		FAIL("%s: %s", path, strerror(errno));
 	if (syscall(SYS_finit_module, fd, "", 0) && errno != EEXIST)
 		FAIL("%s: %s", path, strerror(errno));
 	close(fd);
@@ -76,28 +79,82 @@ static void in_use(void)
 	load_both();
 }
 
-/* The charge of what was closed just now is given back before the code for it goes. */
-static void closed_just_now(void)
-{
-	struct vt_container c;
-	int super, i;
-	u8 *p = vt_alloc(VT_MEM_4K, SZ_1M);
+static int held;		/* eventfd: mmap_lock is */
 
-	for (i = 0; i < 50; i++) {
-		load_both();
-		vt_open_v2(&c);
-		super = vt_super_new(&c);
-		ASSERT_OK(vt_super_register(super, p, SZ_1M, RW));
-		vt_close(&c);
-		close(super);
-		ASSERT_OK(unload(TYPE1));
-		ASSERT_OK(unload(SUPER));
-		ASSERT_EQ(vt_locked(), 0);
-	}
+static void interrupt(int sig)
+{
+	(void)sig;
+}
+
+static void *hold_mm(void *arg)
+{
+	(void)arg;
+	ASSERT_EQ(td_hold_mm(held), -EINTR);
+	return NULL;
+}
+
+/* Closes what it has registered while its mmap_lock is held, until it is told to let go. */
+static void creator(int sock)
+{
+	struct sigaction sa = { .sa_handler = interrupt };
+	struct vt_container c;
+	pthread_t thread;
+	int super;
+	u64 one;
+
+	vt_open_v2(&c);
+	super = vt_super_new(&c);
+	ASSERT_OK(vt_super_register(super, vt_alloc(VT_MEM_4K, SZ_1M), SZ_1M, RW));
+	vt_close(&c);
+	held = eventfd(0, EFD_CLOEXEC);
+	ASSERT_OK(sigaction(SIGUSR1, &sa, NULL));
+	ASSERT_OK(pthread_create(&thread, NULL, hold_mm, NULL));
+	ASSERT_EQ(read(held, &one, sizeof(one)), (ssize_t)sizeof(one));
+	close(super);
+	vt_tell(sock, 0);
+
+	vt_hear(sock);
+	ASSERT_OK(pthread_kill(thread, SIGUSR1));
+	ASSERT_OK(pthread_join(thread, NULL));
+	vt_hear(sock);
+	exit(0);
+}
+
+static void *unload_super(void *ret)
+{
+	*(int *)ret = unload(SUPER);
+	return NULL;
+}
+
+/* The code goes when the last charge is given back, which may have to wait. */
+static void charge_left(void)
+{
+	int sock, ret = 1;
+	pthread_t thread;
+	pid_t pid;
+
+	load_both();
+	td_need();
+	pid = vt_fork_peer(&sock);
+	if (!pid)
+		creator(sock);
+	vt_hear(sock);
+	ASSERT_EQ(vt_locked_of(pid), SZ_1M);
+	ASSERT_OK(unload(TYPE1));
+	ASSERT_OK(pthread_create(&thread, NULL, unload_super, &ret));
+	usleep(500000);
+	ASSERT_EQ(__atomic_load_n(&ret, __ATOMIC_RELAXED), 1);
+	ASSERT_EQ(vt_locked_of(pid), SZ_1M);
+
+	vt_tell(sock, 0);
+	ASSERT_OK(pthread_join(thread, NULL));
+	ASSERT_OK(ret);
+	ASSERT_EQ(vt_locked_of(pid), 0);
+	vt_tell(sock, 0);
 	load_both();
 }
 
 VTEST_MAIN(
 	VTEST(in_use),
-	VTEST(closed_just_now)
+	VTEST(charge_left)
 )

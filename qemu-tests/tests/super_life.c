@@ -742,7 +742,6 @@ static void many_wait(void)
 /* ---- Nobody waits for the creator ---- */
 
 struct holder {
-	struct vt_dev *dev;
 	int eventfd, ret;
 };
 
@@ -750,7 +749,7 @@ static void *hold_mm(void *arg)
 {
 	struct holder *h = arg;
 
-	h->ret = td_hold_mm(h->dev, h->eventfd);
+	h->ret = td_hold_mm(h->eventfd);
 	return NULL;
 }
 
@@ -771,7 +770,7 @@ static void creator_is_held(int sock)
 	u8 *p;
 
 	vt_open_empty(&c, VFIO_TYPE1v2_IOMMU);
-	h.dev = td_add(&c, 1);
+	td_add(&c, 1);
 	super = vt_super_create(&c);
 	ASSERT_GE(super, 0);
 	p = vt_alloc(VT_MEM_4K, SZ_1M);

@@ -68,7 +68,7 @@ static void expect_no_write(struct vt_dev *dev, u64 iova, void *p)
 	memset(buf, 0x55, sizeof(buf));
 	if (memcmp(p, buf, sizeof(buf)))
 		FAIL("%s wrote to %#llx", dev->name, iova);
-	/* Of QEMU's IOMMUs only Intel's can be relied upon to log each. */
+	/* Of the drivers those that show their tables can be relied upon to log each. */
 	if (vt_tables_known(dev))
 		ASSERT_TRUE(vt_faults_hit(&f, iova, SZ_4K));
 }

@@ -1,0 +1,97 @@
+# The figures of the cover letters, from results.csv to dir/figures-1.txt and -3.txt.
+BEGIN {
+	FS = ","
+	one = dir "/figures-1.txt"
+	three = dir "/figures-3.txt"
+}
+NR > 1 {
+	value[$1, $2, $3, $4, $5, $6] = $7 != "" ? $7 : $8
+	if ($3 !~ /^type1/ || $2 ~ /^bytes/ || $7 == "")
+		next
+	if ($1 == "unpatched")
+		old[$2, $3, $4, $5, $6] = $7
+	else if (($2, $3, $4, $5, $6) in old) {
+		was = old[$2, $3, $4, $5, $6]
+		compared++
+		slower += $7 > was * 1.02
+		faster += $7 < was * 0.98
+	}
+}
+# With a comma before each three digits
+function commas(n,	s) {
+	for (s = sprintf("%.0f", n); match(s, /[0-9][0-9][0-9][0-9]($|,)/); )
+		s = substr(s, 1, RSTART) "," substr(s, RSTART + 1)
+	return s
+}
+function change(base, series,	percent) {
+	if (base >= series * 10)
+		return sprintf("%.0f x fewer", base / series)
+	if (base >= series * 1.5)
+		return sprintf("%.1f x fewer", base / series)
+	percent = sprintf("%.0f", (series / base - 1) * 100) + 0
+	return percent == 0 ? "the same" : sprintf("%.0f %% %s", percent < 0 ? -percent : percent, percent < 0 ? "fewer" : "more")
+}
+function compare(what, operation, peer, backing, size, piece,	key, base, series) {
+	key = operation SUBSEP peer SUBSEP backing SUBSEP size SUBSEP piece
+	base = value["unpatched", key]
+	series = value["patched", key]
+	printf "  %-28s %11s    %11s   %s\n", what, commas(base), commas(series), change(base, series) >one
+}
+# In thousands, with a tenth if asked for it; an errno; "-" if not measured
+function thousands(kernel, operation, peer, backing, size, piece, tenth,	v) {
+	v = value[kernel, operation, peer, backing, size, piece]
+	if (v !~ /^[0-9]+$/)
+		return v == "" ? "-" : v
+	return tenth ? sprintf("%.1f", v / 1000) : commas(v / 1000)
+}
+function row(what, kernel, peer, piece,	pair, single) {
+	pair = piece == "-" ? kernel : "none"
+	single = piece == "4K" || (piece == "-" && peer == "super") ? "none" : kernel
+	printf "  %-17s %7s %7s %9s %8s %7s %7s %7s\n", what,
+		thousands(kernel, "map", peer, "thp", "512M", piece),
+		thousands(kernel, "unmap", peer, "thp", "512M", piece),
+		thousands(kernel, "map", peer, "4k", "512M", piece),
+		thousands(kernel, "unmap", peer, "4k", "512M", piece),
+		thousands(pair, "pair", peer, "4k", "4K", "-", 1),
+		thousands(pair, "pair", peer, "thp", "2M", "-", 1),
+		thousands(single, "unmap1", peer, "thp", "512M", "2M", 1) >three
+}
+END {
+	print "                                      base         series" >one
+	compare("unmap, huge pages", "unmap", "type1", "thp", "512M", "-")
+	compare("the same, mapped in 256 calls", "unmap", "type1xN", "thp", "512M", "2M")
+	compare("unmap, scattered 4 KiB pages", "unmap", "type1", "4k", "512M", "-")
+	compare("attach a second domain", "replay", "type1", "thp", "512M", "-")
+	compare("close the container", "release", "type1", "thp", "512M", "-")
+	compare("map and unmap 2 MiB", "pair", "type1", "thp", "2M", "-")
+	compare("map and unmap 4 KiB", "pair", "type1", "4k", "4K", "-")
+	compare("map, huge pages", "map", "type1", "thp", "512M", "-")
+	compare("map, scattered 4 KiB pages", "map", "type1", "4k", "512M", "-")
+
+	print "                         huge pages       4 KiB pages   map and unmap   unmap\n" \
+		"                        map   unmap       map    unmap  4 KiB   2 MiB   2 MiB\n" \
+		" can be unmapped by 2 MiB:" >three
+	row("floor", "patched", "floor", "2M")
+	row("super", "patched", "super", "2M")
+	row("granule", "patched", "granule", "2M")
+	row("type1 x 256", "patched", "type1xN", "2M")
+	row("base x 256", "unpatched", "type1xN", "2M")
+	row("iommufd x 256", "patched", "iommufdxN", "2M")
+	row("COPY x 256", "patched", "copyxN", "2M")
+	print " one call, unmapped whole:" >three
+	row("floor", "patched", "floor", "-")
+	row("super", "patched", "super", "-")
+	row("type1", "patched", "type1", "-")
+	row("base", "unpatched", "type1", "-")
+	row("iommufd", "patched", "iommufd", "-")
+	row("COPY", "patched", "copy", "-")
+	print " can be unmapped by 4 KiB:" >three
+	row("floor", "patched", "floor", "4K")
+	row("super", "patched", "super", "4K")
+	row("granule", "patched", "granule", "4K")
+	printf "\nTo register memory takes %s (huge pages) or %s (4 KiB pages), once.\n",
+		thousands("patched", "register", "super", "thp", "512M", "-"),
+		thousands("patched", "register", "super", "4k", "512M", "-") >three
+	printf "Of %d figures of calls that exist, %s more than 2 %% higher than on the base,\n%d more than 2 %% lower.\n",
+		compared, slower ? slower (slower > 1 ? " are" : " is") : "none is", faster >three
+}

@@ -2,7 +2,7 @@
 KERNEL_VARIANT ?= plain
 MACHINE ?= intel
 TEST ?=
-export BASE BUILD KERNEL_SRC KERNEL_REV APT_MIRROR FORCE AGAIN ARM64 MINUTES JOBS
+export BASE BUILD KERNEL_SRC KERNEL_REV APT_MIRROR FORCE AGAIN MINUTES JOBS
 
 help:
 	@scripts/help
@@ -10,6 +10,8 @@ demo:
 	@scripts/demo
 check:
 	@scripts/check-bases
+check-arm64:
+	@scripts/check-bases arm64
 gates:
 	@scripts/check-base gates
 mail:
@@ -43,4 +45,4 @@ clean:
 distclean:
 	@scripts/clean all
 
-.PHONY: help demo check gates mail bench kernel apply refresh boot test drop-in deb deb-test tested bisect where clean distclean
+.PHONY: help demo check check-arm64 gates mail bench kernel apply refresh boot test drop-in deb deb-test tested bisect where clean distclean

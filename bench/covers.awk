@@ -25,7 +25,7 @@ function commas(n,	s) {
 }
 function change(base, series,	percent) {
 	if (base >= series * 10)
-		return sprintf("%.0f x fewer", base / series)
+		return sprintf("%3.0f x fewer", base / series)
 	if (base >= series * 1.5)
 		return sprintf("%.1f x fewer", base / series)
 	percent = sprintf("%.0f", (series / base - 1) * 100) + 0
@@ -35,7 +35,7 @@ function compare(what, operation, peer, backing, size, piece,	key, base, series)
 	key = operation SUBSEP peer SUBSEP backing SUBSEP size SUBSEP piece
 	base = value["unpatched", key]
 	series = value["patched", key]
-	printf "  %-28s %11s    %11s   %s\n", what, commas(base), commas(series), change(base, series) >one
+	printf "  %-29s%11s    %11s   %s\n", what, commas(base), commas(series), change(base, series) >one
 }
 # In thousands, with a tenth if asked for it; an errno; "-" if not measured
 function thousands(kernel, operation, peer, backing, size, piece, tenth,	v) {
@@ -57,7 +57,7 @@ function row(what, kernel, peer, piece,	pair, single) {
 		thousands(single, "unmap1", peer, "thp", "512M", "2M", 1) >three
 }
 END {
-	print "                                      base         series" >one
+	print "                                       base         series" >one
 	compare("unmap, huge pages", "unmap", "type1", "thp", "512M", "-")
 	compare("the same, mapped in 256 calls", "unmap", "type1xN", "thp", "512M", "2M")
 	compare("unmap, scattered 4 KiB pages", "unmap", "type1", "4k", "512M", "-")

@@ -92,6 +92,6 @@ END {
 	printf "\nTo register memory takes %s (huge pages) or %s (4 KiB pages), once.\n",
 		thousands("patched", "register", "super", "thp", "512M", "-"),
 		thousands("patched", "register", "super", "4k", "512M", "-") >three
-	printf "Of %d figures of calls that exist, %s more than 2 %% higher than on the base,\n%d more than 2 %% lower.\n",
+	printf "Of %d figures of calls that exist, %s more than 2 %% higher than on the\nbase, %d more than 2 %% lower.\n",
 		compared, slower ? slower (slower > 1 ? " are" : " is") : "none is", faster >three
 }

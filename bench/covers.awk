@@ -56,6 +56,16 @@ function row(what, kernel, peer, piece,	pair, single) {
 		thousands(pair, "pair", peer, "thp", "2M", "-", 1),
 		thousands(single, "unmap1", peer, "thp", "512M", "2M", 1) >three
 }
+function own(piece) {
+	row("floor", "patched", "floor", piece)
+	row("super", "patched", "super", piece)
+}
+function others(piece, times, suffix) {
+	row("type1" times, "patched", "type1" suffix, piece)
+	row("base" times, "unpatched", "type1" suffix, piece)
+	row("iommufd" times, "patched", "iommufd" suffix, piece)
+	row("COPY" times, "patched", "copy" suffix, piece)
+}
 END {
 	print "                                       base         series" >one
 	compare("unmap, huge pages", "unmap", "type1", "thp", "512M", "-")
@@ -71,23 +81,14 @@ END {
 	print "                         huge pages       4 KiB pages   map and unmap   unmap\n" \
 		"                        map   unmap       map    unmap  4 KiB   2 MiB   2 MiB\n" \
 		" can be unmapped by 2 MiB:" >three
-	row("floor", "patched", "floor", "2M")
-	row("super", "patched", "super", "2M")
+	own("2M")
 	row("granule", "patched", "granule", "2M")
-	row("type1 x 256", "patched", "type1xN", "2M")
-	row("base x 256", "unpatched", "type1xN", "2M")
-	row("iommufd x 256", "patched", "iommufdxN", "2M")
-	row("COPY x 256", "patched", "copyxN", "2M")
+	others("2M", " x 256", "xN")
 	print " one call, unmapped whole:" >three
-	row("floor", "patched", "floor", "-")
-	row("super", "patched", "super", "-")
-	row("type1", "patched", "type1", "-")
-	row("base", "unpatched", "type1", "-")
-	row("iommufd", "patched", "iommufd", "-")
-	row("COPY", "patched", "copy", "-")
+	own("-")
+	others("-")
 	print " can be unmapped by 4 KiB:" >three
-	row("floor", "patched", "floor", "4K")
-	row("super", "patched", "super", "4K")
+	own("4K")
 	row("granule", "patched", "granule", "4K")
 	printf "\nTo register memory takes %s (huge pages) or %s (4 KiB pages), once.\n",
 		thousands("patched", "register", "super", "thp", "512M", "-"),

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /* The test module's devices and probes. */
 #include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/eventfd.h>
 #include <sys/syscall.h>
 
 #include "testdev.h"
@@ -103,13 +106,40 @@ int td_pinned(struct vt_dev *dev)
 	return dev_ioctl(dev, VTD_PINNED, NULL);
 }
 
-int td_hold_mm(int eventfd)
+static pthread_t holder;
+
+static void interrupt(int sig)
+{
+	(void)sig;
+}
+
+static void *hold_mm(void *eventfd)
 {
 	char text[16];
 
+	snprintf(text, sizeof(text), "%d", *(int *)eventfd);
+	ASSERT_EQ(vt_write_file(PARAMS "/hold_mm", text), -EINTR);
+	return NULL;
+}
+
+void td_hold_mm(void)
+{
+	struct sigaction sa = { .sa_handler = interrupt };
+	int held = eventfd(0, EFD_CLOEXEC);
+	u64 one;
+
 	td_need();
-	snprintf(text, sizeof(text), "%d", eventfd);
-	return vt_write_file(PARAMS "/hold_mm", text);
+	ASSERT_GE(held, 0);
+	ASSERT_OK(sigaction(SIGUSR1, &sa, NULL));
+	ASSERT_OK(pthread_create(&holder, NULL, hold_mm, &held));
+	ASSERT_EQ(read(held, &one, sizeof(one)), (ssize_t)sizeof(one));
+	close(held);
+}
+
+void td_release_mm(void)
+{
+	ASSERT_OK(pthread_kill(holder, SIGUSR1));
+	ASSERT_OK(pthread_join(holder, NULL));
 }
 
 unsigned int td_told(struct vt_dev *dev, struct vtd_event *ev, unsigned int room)

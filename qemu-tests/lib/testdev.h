@@ -26,10 +26,11 @@ int td_rw(struct vt_dev *dev, u64 iova, void *buf, u64 len, u32 flags);
 /* How many pages the device holds. */
 int td_pinned(struct vt_dev *dev);
 /*
- * Hold this process's mmap_lock for reading, as a page fault does that waits for its
- * memory, until a signal comes: -EINTR. The eventfd is told when it is held.
+ * Hold this process's mmap_lock for reading, by a thread of its own, as a page fault does
+ * that waits for its memory; and let go. It takes SIGUSR1.
  */
-int td_hold_mm(int eventfd);
+void td_hold_mm(void);
+void td_release_mm(void);
 
 /*
  * What the device was told to unmap since the last call: how many times, and the

@@ -5,8 +5,6 @@
  */
 #include <fcntl.h>
 #include <pthread.h>
-#include <signal.h>
-#include <sys/eventfd.h>
 #include <sys/syscall.h>
 
 #include "../lib/testdev.h"
@@ -79,43 +77,22 @@ static void in_use(void)
 	load_both();
 }
 
-static int held;		/* eventfd: mmap_lock is */
-
-static void interrupt(int sig)
-{
-	(void)sig;
-}
-
-static void *hold_mm(void *arg)
-{
-	(void)arg;
-	ASSERT_EQ(td_hold_mm(held), -EINTR);
-	return NULL;
-}
-
 /* Closes what it has registered while its mmap_lock is held, until it is told to let go. */
 static void creator(int sock)
 {
-	struct sigaction sa = { .sa_handler = interrupt };
 	struct vt_container c;
-	pthread_t thread;
 	int super;
-	u64 one;
 
 	vt_open_v2(&c);
 	super = vt_super_new(&c);
 	ASSERT_OK(vt_super_register(super, vt_alloc(VT_MEM_4K, SZ_1M), SZ_1M, RW));
 	vt_close(&c);
-	held = eventfd(0, EFD_CLOEXEC);
-	ASSERT_OK(sigaction(SIGUSR1, &sa, NULL));
-	ASSERT_OK(pthread_create(&thread, NULL, hold_mm, NULL));
-	ASSERT_EQ(read(held, &one, sizeof(one)), (ssize_t)sizeof(one));
+	td_hold_mm();
 	close(super);
 	vt_tell(sock, 0);
 
 	vt_hear(sock);
-	ASSERT_OK(pthread_kill(thread, SIGUSR1));
-	ASSERT_OK(pthread_join(thread, NULL));
+	td_release_mm();
 	vt_hear(sock);
 	exit(0);
 }

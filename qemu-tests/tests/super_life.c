@@ -741,32 +741,11 @@ static void many_wait(void)
 
 /* ---- Nobody waits for the creator ---- */
 
-struct holder {
-	int eventfd, ret;
-};
-
-static void *hold_mm(void *arg)
-{
-	struct holder *h = arg;
-
-	h->ret = td_hold_mm(h->eventfd);
-	return NULL;
-}
-
-static void interrupt(int sig)
-{
-	(void)sig;
-}
-
 /* The creator, of whom somebody holds mmap_lock until it is told to let go. */
 static void creator_is_held(int sock)
 {
-	struct sigaction sa = { .sa_handler = interrupt };
-	struct holder h = { .eventfd = eventfd(0, EFD_CLOEXEC) };
 	struct vt_container c;
-	pthread_t thread;
 	int super;
-	u64 one;
 	u8 *p;
 
 	vt_open_empty(&c, VFIO_TYPE1v2_IOMMU);
@@ -779,15 +758,11 @@ static void creator_is_held(int sock)
 	vt_send_fd(sock, super);
 	close(super);
 	vt_tell(sock, (uintptr_t)p);
-	ASSERT_OK(sigaction(SIGUSR1, &sa, NULL));
-	ASSERT_OK(pthread_create(&thread, NULL, hold_mm, &h));
-	ASSERT_EQ(read(h.eventfd, &one, sizeof(one)), (ssize_t)sizeof(one));
+	td_hold_mm();
 	vt_tell(sock, 0);
 
 	vt_hear(sock);
-	ASSERT_OK(pthread_kill(thread, SIGUSR1));
-	ASSERT_OK(pthread_join(thread, NULL));
-	ASSERT_EQ(h.ret, -EINTR);
+	td_release_mm();
 	vt_tell(sock, 0);
 	vt_hear(sock);
 	exit(0);

@@ -5,7 +5,7 @@
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # shellcheck disable=SC2034
 base_given=${BASE:-}	# for who would go on with another one
-export BASE=${BASE:-7.2}
+export BASE=${BASE:-7.3}
 BUILD=${BUILD:-$top/build}
 case $BUILD in /*) ;; *) BUILD=$top/$BUILD ;; esac
 export BUILD
@@ -19,7 +19,7 @@ die() { printf '%s: %s\n' "${0##*/}" "$*" >&2; exit 1; }
 
 [ -f "$top/bases/$BASE" ] ||
 	die "no base '$BASE': BASE= is one of: $(cd "$top/bases" && echo *)"
-# shellcheck source=bases/7.2
+# shellcheck source=bases/7.3
 . "$top/bases/$BASE"
 
 # shellcheck disable=SC2034

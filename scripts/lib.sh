@@ -34,6 +34,17 @@ die() { printf '%s: %s\n' "${0##*/}" "$*" >&2; exit 1; }
 export TMPDIR=$out/tmp
 mkdir -p "$log" "$dl" "$TMPDIR" || die "cannot write in $BUILD; give another place with BUILD="
 
+# Debian's ccache, where it is installed and has a cache to write in: where that is, how
+# large, and all else is the user's own. What is set here lets a clone elsewhere, and a
+# copy of the tree, find what was compiled before.
+if [ -d /usr/lib/ccache ] && [[ $PATH != /usr/lib/ccache:* ]]; then
+	ccache_dir=$(ccache -k cache_dir)
+	if mkdir -p "$ccache_dir" 2>/dev/null && [ -w "$ccache_dir" ]; then
+		export PATH=/usr/lib/ccache:$PATH
+	fi
+fi
+export CCACHE_BASEDIR=${CCACHE_BASEDIR:-/} CCACHE_NOHASHDIR=1 CCACHE_DEPEND=1
+
 # Git as it is for everyone, whatever the user's own settings say.
 git() {
 	GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_SYSTEM=/dev/null GIT_TERMINAL_PROMPT=0 \

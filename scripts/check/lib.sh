@@ -170,7 +170,6 @@ use_clang() {
 	done
 	clang=(LLVM="$v" CC="clang$v")
 	[ -n "$v" ] || clang=(LLVM=1 CC=clang)
-	! command -v ccache >/dev/null || clang+=(CC="ccache clang$v")
 	clang_arm64=("${clang[@]}" ARCH=arm64)
 	want=$(fingerprint "${clang[@]}" "$src/obj-plain/.config" "$top/scripts/check/arm64.config")
 	for obj in "$tree/obj-clang" "$tree/obj-arm64"; do

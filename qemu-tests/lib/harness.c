@@ -161,6 +161,7 @@ int vtest_main(int argc, char **argv, const struct vtest *tests, size_t nr)
 {
 	unsigned int run = 0, failed = 0;
 	size_t i;
+	int a;
 
 	result = mmap(NULL, sizeof(*result), PROT_READ | PROT_WRITE,
 		      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -170,14 +171,22 @@ int vtest_main(int argc, char **argv, const struct vtest *tests, size_t nr)
 	}
 
 	printf("TAP version 13\n");
+	for (a = 1; a < argc; a++) {
+		for (i = 0; i < nr && strcmp(tests[i].name, argv[a]); i++)
+			;
+		if (i == nr) {
+			printf("Bail out! there is no subtest %s\n", argv[a]);
+			return 1;
+		}
+	}
 	for (i = 0; i < nr; i++) {
-		if (argc > 1 && !strstr(tests[i].name, argv[1]))
+		for (a = 1; a < argc && strcmp(tests[i].name, argv[a]); a++)
+			;
+		if (argc > 1 && a == argc)
 			continue;
 		if (!run_one(&tests[i], ++run))
 			failed++;
 	}
 	printf("1..%u\n", run);
-	if (!run)
-		printf("# no test is called like that\n");
 	return failed || !run;
 }

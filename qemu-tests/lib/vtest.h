@@ -55,7 +55,7 @@ struct vtest {
 
 /*
  * Runs the tests in order, each in a child of its own, so that a crash or a leak
- * of one stays with it. argv[1], if given, runs only tests whose name contains it.
+ * of one stays with it. If arguments are given, only those that they name.
  */
 int vtest_main(int argc, char **argv, const struct vtest *tests, size_t nr);
 

@@ -9,11 +9,11 @@ help:
 demo:
 	@scripts/demo
 check:
-	@scripts/check-bases
+	@scripts/check-all
 check-arm64:
-	@scripts/check-bases arm64
+	@scripts/check-all arm64
 gates:
-	@scripts/check-base gates
+	@scripts/check-all gates
 mail:
 	@scripts/mail
 bench:

@@ -110,6 +110,21 @@ series_fingerprint() {
 	done < <(series_patches) | sha256sum | cut -d' ' -f1
 }
 
+# The patches that break a guarantee of this base's series. They are made for the one
+# that is posted, unless "# base: 6.12" says otherwise.
+mutants() {
+	local p bases
+	for p in "$top"/qemu-tests/busted/*.patch; do
+		bases=$(sed -n 's/^# base: *//p' "$p")
+		if [ -z "$bases" ]; then
+			[ "$series" = series ] || continue
+		else
+			[[ " $bases " == *" $BASE "* ]] || continue
+		fi
+		echo "$p"
+	done
+}
+
 # use_variant VARIANT: sets what to build a kernel variant with and run it on: image, the
 # kernel in its O= directory; qemu; and for another architecture than x86 KERNEL_ARCH and
 # CROSS_COMPILE, which scripts/kbuild and others go by.

@@ -3,7 +3,7 @@
 # What the gates share. A gate ends with 0, with 4 if it misses a tool (its
 # last line says which), with anything else if it has found something. Each
 # proves on every run that it finds the mistake planted for it in planted/,
-# and says so with "caught"; scripts/check-base fails one that does not.
+# and says so with "caught"; scripts/check-one fails one that does not.
 
 . "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 planted=$top/scripts/check/planted

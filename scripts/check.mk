@@ -1,0 +1,71 @@
+# Usage: make -k -f scripts/check.mk [list], by scripts/check-all
+# All that proves the project on one base. EXTENT= is whole, backport (what can go wrong
+# with one), gates or arm64. build/BASE/check has a file with the results of each thing to
+# be proven, there only if it has passed. It depends on a key, a file that says what it was
+# made of and is written only when that has changed: the times of files in a checkout
+# mean nothing. What fails leaves no file and is no error here; a kernel that does not
+# build is one.
+check := $(BUILD)/$(BASE)/check
+
+# grep_gates PATTERN: the gates in whose head it is.
+grep_gates = $(patsubst scripts/check/%,gate-%,$(shell grep -l -d skip '^\# $1' scripts/check/*))
+gates := $(call grep_gates,Usage: scripts)
+compiling := $(call grep_gates,Needs: a built kernel)
+# Where there is a record to go on from, bisect does more than prefixes.
+gates := $(filter-out $(if $(wildcard docs/bisected-$(BASE)),gate-prefixes,gate-bisect),$(gates))
+guests := $(shell qemu-tests/select guests | sed 's/^/guest-/; s/ /-/')
+busted := $(shell scripts/check-one mutants)
+ifeq ($(EXTENT),arm64)
+guests := $(filter guest-arm64-%,$(guests))
+gates :=
+busted :=
+else
+guests := $(filter-out guest-arm64-%,$(guests))
+endif
+ifeq ($(EXTENT),backport)
+gates := $(filter $(call grep_gates,Backport: too),$(gates))
+endif
+ifeq ($(EXTENT),gates)
+guests :=
+busted :=
+endif
+kernels := $(foreach k,debug plain unpatched arm64,$(if $(filter guest-$k-%,$(guests)),build-$k))
+kernels += $(if $(filter $(compiling),$(gates)),$(filter-out $(kernels),build-plain))
+compare := $(if $(filter guest-unpatched-icount,$(guests)),cost)
+compare += $(if $(wildcard $(BUILD)/$(BASE)/linux/tools/testing/selftests/vfio),$(if $(filter guest-unpatched-intel,$(guests)),alike))
+
+# In the order to begin with them: the longest guest has the debug kernel; while that
+# compiles, the gates that need none.
+list := $(filter build-debug,$(kernels)) $(filter-out $(compiling),$(gates)) \
+	$(filter-out build-debug,$(kernels)) $(guests) $(filter $(compiling),$(gates)) $(busted) $(compare)
+all: $(list:%=report-%)
+list:
+	@echo $(list)
+
+# What passed earlier is reported, too.
+$(list:%=report-%): report-%: $(check)/%
+	@[ -f $(check)/report/$* ] || tee $(check)/report/$* <$< | sed 's/ / $(BASE) /'
+$(list:%=$(check)/%): $(check)/%:
+	@scripts/check-one run $*
+$(list:%=$(check)/key/%): FORCE
+	@scripts/check-one key $(@F)
+
+files = $(addprefix $(check)/,$(filter $1,$(list)))
+keys = $(addprefix $(check)/key/,$(filter $1,$(list)))
+$(kernels:%=$(check)/%): FORCE
+$(foreach l,$(filter-out $(kernels),$(list)),$(eval $(check)/$l: $(check)/key/$l))
+$(call keys,guest-plain-% busted-% $(compiling)): $(check)/build-plain
+$(call keys,guest-unpatched-%): $(check)/build-unpatched
+$(call keys,guest-debug-%): $(check)/build-debug
+$(call keys,guest-arm64-%): $(check)/build-arm64
+$(call files,build-unpatched): $(check)/build-plain
+$(call files,cost): $(call files,guest-plain-icount guest-unpatched-icount)
+$(call files,alike): $(call files,guest-plain-intel guest-unpatched-intel)
+
+# These compile in one tree.
+$(call files,gate-clang): | $(call files,gate-gcc)
+$(call files,gate-sparse): | $(call files,gate-gcc gate-clang)
+$(call files,gate-prefixes): | $(call files,gate-gcc gate-clang gate-sparse)
+
+FORCE:
+.PHONY: all list FORCE $(list:%=report-%)

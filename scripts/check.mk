@@ -8,7 +8,7 @@
 check := $(BUILD)/$(BASE)/check
 
 # grep_gates PATTERN: the gates in whose head it is.
-grep_gates = $(patsubst scripts/check/%,gate-%,$(shell grep -l -d skip '^\# $1' scripts/check/*))
+grep_gates = $(patsubst scripts/check/%,gate-%,$(shell grep -l -d skip '^. $1' scripts/check/*))
 gates := $(call grep_gates,Usage: scripts)
 compiling := $(call grep_gates,Needs: a built kernel)
 # Where there is a record to go on from, bisect does more than prefixes.

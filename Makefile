@@ -1,48 +1,102 @@
-# Verbs only: each calls one script. `make help` tells what they do.
-KERNEL_VARIANT ?= plain
-MACHINE ?= intel
-TEST ?=
-export BASE BUILD KERNEL_SRC KERNEL_REV APT_MIRROR FORCE AGAIN MINUTES JOBS
+# SPDX-License-Identifier: GPL-2.0
+# Verbs only: each calls one script. What follows ## is what "make help" prints, and
+# the variables that have such a line are all there are.
 
-help:
+## To use it:
+help:		## print this
 	@scripts/help
-demo:
+packages:	## install the Debian packages that all of this needs (as root)
+	@scripts/install-packages all
+demo:		## build what is missing, boot a guest, show what the series does
 	@scripts/demo
-check:
-	@scripts/check-all
-check-arm64:
-	@scripts/check-all arm64
-gates:
-	@scripts/check-all gates
-mail:
-	@scripts/mail
-bench:
-	@scripts/bench
-kernel:
+run:		## run a program in a guest: CMD="./prog arguments" SHARE=directory
+	@scripts/guest $(KERNEL_VARIANT) $(MACHINE) run
+boot:		## boot a guest with a shell, with SHARE= in it
+	@scripts/guest $(KERNEL_VARIANT) $(MACHINE) shell
+kernel:		## build the kernel with the series
 	@scripts/build-kernel $(KERNEL_VARIANT)
-apply:
-	@scripts/apply
-refresh:
-	@scripts/refresh
-boot:
-	@scripts/boot $(KERNEL_VARIANT) $(MACHINE)
-test:
-	@scripts/test $(KERNEL_VARIANT) $(MACHINE) $(TEST)
-bisect:
-	@scripts/bisect '$(FROM)' '$(TO)' $(TEST)
-drop-in:
-	@scripts/drop-in
-deb:
-	@scripts/deb
-deb-test:
-	@scripts/deb-test $(MACHINE) $(TEST)
-tested:
-	@scripts/tested
-where:
+headers:	## install the uAPI headers of the series; builds no kernel
+	@scripts/build-headers
+where:		## print KERNEL= HEADERS= SOURCE= BASE=; use make -s; builds no kernel
 	@scripts/where
-clean:
+
+## To prove it:
+test:		## run the tests in TEST=, or all for this kernel and machine
+	@scripts/test $(KERNEL_VARIANT) $(MACHINE) $(TEST)
+check:		## prove everything; the last line counts passed, failed, skipped
+	@scripts/check-all
+check-arm64:	## test kernels for ARM on an emulated SMMUv3
+	@scripts/check-all arm64
+gates:		## the part of check about the source: compilers, analyzers, form
+	@scripts/check-all gates
+bench:		## measure what mapping costs, beside iommufd and the base kernel
+	@scripts/bench
+tested:		## write docs/tested.md from the results of the checks
+	@scripts/tested
+
+## To change it and to post it:
+apply:		## make a git tree of the kernel, with one commit a patch
+	@scripts/apply
+refresh:	## write the commits of that tree back to patches/ and series
+	@scripts/refresh
+bisect:		## build, boot and test each prefix of the series, or FROM= TO=
+	@scripts/bisect '$(FROM)' '$(TO)' $(TEST)
+mail:		## write the series as mails, ready to be sent, to build/mail
+	@scripts/mail
+
+## To package it:
+drop-in:	## write the series as debian/patches and as an mbox for git am
+	@scripts/drop-in
+deb:		## make packages of the changed modules, for DKMS and built (BASE=6.12)
+	@scripts/deb
+deb-test:	## test these packages on Debian's own kernel image
+	@scripts/deb-test $(MACHINE) $(TEST)
+
+## To clean up:
+clean:		## remove what was built for BASE, keep what was downloaded
 	@scripts/clean
-distclean:
+distclean:	## remove downloads and mails, too
 	@scripts/clean all
 
-.PHONY: help demo check check-arm64 gates mail bench kernel apply refresh boot test drop-in deb deb-test tested bisect where clean distclean
+## Variables, on the command line of make or in the environment, for each guest:
+## KERNEL_VARIANT  plain (default), debug, unpatched, or arm64 with MACHINE=smmu
+## MACHINE         intel (default), amd, virtio, or smmu, see qemu-tests/machines/
+## TEST            names of tests in qemu-tests/tests.list
+## CMD             what to run, a line for /bin/sh; the guest sets VFIO_DEVICES and
+##                 VFIO_GROUPS to its devices' addresses and groups
+## SHARE           a directory that the guest reads and writes, and where CMD runs
+## QEMU            the QEMU to use
+## QEMU_ARGS       more arguments for it, separated by blanks: devices, memory
+## APPEND          more words for the kernel's command line
+## ACCEL           an accelerator other than TCG: kvm; it is tried out first
+## HUGEPAGES       how many huge pages of 2 MiB there are (default 64)
+## GDB=1           a kernel with debug information that waits for a debugger
+## CONFIG          a file of Kconfig lines, on top of the project's own
+## DRYRUN=1        print QEMU's command line, and do nothing
+## Other variables:
+## BASE            a file in bases/: 7.3 (default) or 6.12, which has the backport
+## BUILD           where everything generated goes (default build)
+## KERNEL_SRC      your own kernel source: a tree, a tarball or a git clone
+## KERNEL_REV      which commit of that clone (default HEAD)
+## APT_MIRROR      the Debian mirror that has the kernel's source package
+## JOBS            how many compilers run at once (default: one for each CPU)
+## FROM            number of a patch, where make bisect begins; "changed": with each
+##                 patch that records/bisected-BASE does not have
+## TO              where it ends
+## RESULTS         where make bench writes (default bench/results/BASE)
+## FORCE=1         let apply, refresh and clean throw away unsaved commits
+## AGAIN=1         let check run again what has passed and not changed since
+## MINUTES         check begins nothing more after so many (default 70)
+KERNEL_VARIANT ?= plain
+MACHINE ?= intel
+
+known := $(shell sed -n 's/^\#\# \([A-Z_]*\)[ =].*/\1/p' $(firstword $(MAKEFILE_LIST)))
+given := $(foreach v,$(.VARIABLES),$(if $(filter command,$(origin $(v))),$(v)))
+$(foreach v,$(filter-out $(known),$(given)),$(error there is no variable $(v): make help lists them))
+export $(filter-out KERNEL_VARIANT MACHINE TEST FROM TO,$(known))
+ifdef CMD
+# A $ in it is for the guest's shell, not for make.
+override CMD := $(value CMD)
+endif
+
+.PHONY: $(shell sed -n 's/^\([a-z0-9-]*\):.*/\1/p' $(firstword $(MAKEFILE_LIST)))

@@ -1,21 +1,90 @@
-# gnuplot -e "dir='...'" bench/plots.gp: the .dat files of bench/table to SVG.
-set terminal svg size 820,560 dynamic background "white"
+# SPDX-License-Identifier: GPL-2.0
+# gnuplot -e "dir='...'" bench/plots.gp: the .dat files of bench/table to SVG. A series is
+# named at its last point, and has points and dashes of its own: colour tells nothing.
+set terminal svg size 720,340 font "Helvetica,13" background "white" noenhanced
 set datafile missing "?"
-set logscale xy
-set grid
-set key outside right
-set ylabel "instructions"
-set format x "10^{%L}"
-set format y "10^{%L}"
-names = "floor super granule type1 type1xN iommufd iommufdxN copy copyxN v2 v2xN"
-draw(file, title, x) = sprintf("set output '%s/%s.svg'; set title '%s'; set xlabel '%s'; plot for [i=1:words(names)] '%s/%s.dat' using 1:(column(i + 1)) with linespoints lw 2 pt i title word(names, i)", dir, file, title, x, dir, file)
+unset key
+set tics nomirror scale 0.5
 
-eval draw("size", "Map with pieces of 2 MiB, THP", "MiB")
-eval draw("unmapsize", "Unmap all, THP", "MiB")
-eval draw("random", "Unmap one piece of 2 MiB at random", "MiB mapped")
-eval draw("mappings", "A pair of 4 KiB beside other mappings", "mappings")
-eval draw("build", "Make so many mappings", "mappings")
-eval draw("punch", "Make so many holes", "holes")
-eval draw("holes", "A pair of 4 KiB in one of so many holes", "holes")
+# The plot of the README: bars, each with its figure and how many times the floor it is
+set output dir."/summary.svg"
+set multiplot
+set style fill solid 0.3
+set lmargin 38
+set tmargin 1.6
+set bmargin 0.5
+set border 2
+unset xtics
+set yrange [5.6:0.4]
+set size 1,0.5
+figure(v, r) = sprintf(v < 100 ? "%.1f (%.1fx)" : "%.0f (%.1fx)", v, r)
+bars(n, x) = sprintf("plot [0:%d] '%s/summary.dat' index %d using (0):1:(0):2:($1-0.36):($1+0.36):ytic(4) with boxxyerror lc rgb 'black', '' index %d using 2:1:(figure($2, $3)) with labels left offset 0.7,0", x, dir, n, n)
+set origin 0,0.5
+set label 1 "Map 512 MiB so that each 2 MiB can be unmapped: thousands of instructions (times the floor)" at screen 0.02,0.97
+eval bars(0, 8800)
+set origin 0,0
+set label 1 "Unmap 2 MiB of it" at screen 0.02,0.47
+eval bars(1, 127)
+unset multiplot
+unset label 1
+
+# column(): its number in the .dat files, from their order in bench/table.awk
+columns = "x floor super granule type1 type1xN iommufd iommufdxN copy copyxN v2 v2xN"
+number(name) = int(sum [i=1:words(columns)] (word(columns, i) eq name ? i : 0))
+last(file, c) = system(sprintf("awk '$%d != \"?\" { x = $1 } END { print x }' %s/%s.dat", c, dir, file)) + 0
+# line(FILE, NAME, STYLE, LABEL, SHIFT, DIVISOR): a series, and its label moved up by so much
+line(file, name, style, label, shift, by) = sprintf("'%s/%s.dat' using 1:($%d/(%s)) with linespoints lc rgb 'black' lw 1.3 dt %d pt %d ps 0.8, '' using ($1 == %d ? $1 : NaN):($%d/(%s)):('%s') with labels left offset 1,%g", dir, file, number(name), by, style, style, last(file, number(name)), number(name), by, label, shift)
+
+set border 3
+set lmargin 9
+set rmargin 33
+set tmargin 3
+set bmargin 4
+set size 1,1
+set origin 0,0
+set autoscale xfix
+set xtics nomirror out
+set ytics auto nomirror out
+set yrange [0:*]
+set logscale x
+set format x "%.0f"
+
+set output dir."/size.svg"
+set title "Map memory in pieces of 2 MiB (THP): how many times the floor"
+set xlabel "MiB"
+set yrange [0:42]
+eval "plot ".line("size", "iommufdxN", 1, "iommufd, an area a piece", 0, "$2").",".line("size", "v2xN", 2, "type1 without the series, a call a piece", 0.2, "$2").",".line("size", "granule", 3, "type1 with a granule", -0.2, "$2").",".line("size", "super", 4, "super-container", 0, "$2")
+
+set output dir."/unmapsize.svg"
+set title "Unmap all of it in one call (THP, pieces of 2 MiB): how many times the floor"
+set logscale y
+set format y "%.0f"
+set yrange [0.7:10000]
+eval "plot ".line("unmapsize", "iommufdxN", 1, "iommufd, areas of 2 MiB", 0.4, "$2").",".line("unmapsize", "v2xN", 2, "type1 without the series", -0.4, "$2").",".line("unmapsize", "granule", 3, "type1 with a granule", 0, "$2").",".line("unmapsize", "super", 4, "super-container", 0, "$2")
+
+set output dir."/random.svg"
+set title "Unmap one piece of 2 MiB at random: thousands of instructions"
+set xlabel "MiB mapped"
+set yrange [1:200]
+eval "plot ".line("random", "iommufdxN", 1, "iommufd", 0.3, "1000").",".line("random", "v2xN", 2, "type1 without the series", -0.3, "1000").",".line("random", "granule", 3, "type1 with a granule", 0.4, "1000").",".line("random", "super", 4, "super-container", -0.4, "1000")
+unset logscale y
+
+set output dir."/mappings.svg"
+set title "Map and unmap 4 KiB beside other mappings: thousands of instructions"
+set xlabel "other mappings"
+set yrange [0:14]
+eval "plot ".line("mappings", "iommufd", 1, "iommufd", 0, "1000").",".line("mappings", "v2", 2, "type1 without the series", 0.3, "1000").",".line("mappings", "type1", 3, "type1 with the series", -0.1, "1000").",".line("mappings", "super", 4, "super-container", -0.3, "1000")
+
+set output dir."/holes.svg"
+set title "In a mapping with holes: thousands of instructions for each 4 KiB"
+set xlabel "holes"
+set yrange [0:8]
+eval "plot ".line("holes", "granule", 1, "map and unmap in a hole", 0, "1000").",".line("punch", "granule", 2, "make the hole", 0, "$1*1000").",".line("holes", "super", 3, "map and unmap in a hole, super-container", 0.2, "1000").",".line("punch", "super", 4, "make the hole, super-container", -0.2, "$1*1000")
+
+set output dir."/containers.svg"
+set title "Map the same 512 MiB into one more container (THP): millions of instructions"
+unset logscale x
+set xlabel "container"
 set format x "%g"
-eval draw("containers", "512 MiB into one container after the other", "container")
+set yrange [0:28]
+eval "plot ".line("containers", "copy", 1, "iommufd, IOMMU_IOAS_COPY", 0, "1000000").",".line("containers", "v2xN", 2, "type1 without the series", 0, "1000000").",".line("containers", "super", 3, "super-container", 0, "1000000")

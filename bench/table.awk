@@ -174,9 +174,9 @@ END {
 	plot("unmapsize", "unmap", "thp", "2M", sizes, nsizes, 1)
 	plot("random", "unmap1", "huge1G", "2M", sizes, nsizes, 1)
 	plot("mappings", "among", "4k", "-", counts, ncounts, 0)
-	plot("build", "build", "4k", "-", counts, ncounts, 0)
 	plot("holes", "inhole", "thp", "4K", counts, ncounts, 0)
 	plot("punch", "punch", "thp", "4K", counts, ncounts, 0)
+	bars("2M", "map", "512M", "unmap1", "2M")
 	file = dir "/containers.dat"
 	for (i = 1; i <= 8; i++) {
 		printf "%d", i >file
@@ -194,6 +194,33 @@ function mem(label, op, b, size, piece,	i) {
 		if (col[i] !~ /xN/)
 			printf "%10s", show(get(op, col[i], b, size, piece), 1)
 	print ""
+}
+# For the plot of the README: a line "bar, thousands, times the floor, label" for each
+# way to map size in pieces, and after two empty lines for each way to take one out.
+function bars(piece, op1, size, op2, small,	i, n, file, floor, label, v, peer) {
+	file = dir "/summary.dat"
+	n = split("v2xN iommufdxN granule super floor", peer, " ")
+	label["v2xN"] = "type1 without the series, a call a piece"
+	label["iommufdxN"] = "iommufd, an area a piece"
+	label["granule"] = "type1 with a granule, one call"
+	label["super"] = "super-container with a granule, one call"
+	label["floor"] = "bare iommu_map() of each piece"
+	floor = get(op1, "floor", "thp", size, piece)
+	for (i = 1; i <= n; i++) {
+		v = get(op1, peer[i], "thp", size, piece)
+		printf "%d %.1f %.1f \"%s\"\n", i, v / 1000, v / floor, label[peer[i]] >file
+	}
+	printf "\n\n" >file
+	label["v2xN"] = "type1 without the series"
+	label["iommufdxN"] = "iommufd"
+	label["granule"] = "type1 with a granule"
+	label["super"] = "super-container with a granule"
+	label["floor"] = "bare iommu_unmap()"
+	floor = get("unmap", "floor", "thp", small, "-")
+	for (i = 1; i <= n; i++) {
+		v = peer[i] == "floor" ? floor : get(op2, peer[i], "thp", size, piece)
+		printf "%d %.1f %.1f \"%s\"\n", i, v / 1000, v / floor, label[peer[i]] >file
+	}
 }
 # x, then a column for each peer, "?" where there is none
 function plot(name, op, b, piece, xs, nx, is_size,	i, c, v, file) {

@@ -131,7 +131,7 @@ mutants() {
 # shellcheck disable=SC2034
 use_variant() {
 	case $1 in
-	arm64)
+	arm64*)
 		export KERNEL_ARCH=arm64 CROSS_COMPILE=aarch64-linux-gnu-
 		image=arch/arm64/boot/Image qemu=qemu-system-aarch64 ;;
 	*)

@@ -31,10 +31,12 @@ gates:		## the part of check about the source: compilers, analyzers, form
 	@scripts/check-all gates
 bench:		## measure what mapping costs, beside iommufd and the base kernel
 	@scripts/bench
-tested:		## write docs/tested.md from the results of the checks
+tested:		## write records/tested.md from the results of the checks
 	@scripts/tested
 
 ## To change it and to post it:
+html:		## render the documentation of the series, with the uAPI reference
+	@scripts/html
 apply:		## make a git tree of the kernel, with one commit a patch
 	@scripts/apply
 refresh:	## write the commits of that tree back to patches/ and series

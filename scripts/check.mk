@@ -12,7 +12,7 @@ grep_gates = $(patsubst scripts/check/%,gate-%,$(shell grep -l -d skip '^. $1' s
 gates := $(call grep_gates,Usage: scripts)
 compiling := $(call grep_gates,Needs: a built kernel)
 # Where there is a record to go on from, bisect does more than prefixes.
-gates := $(filter-out $(if $(wildcard docs/bisected-$(BASE)),gate-prefixes,gate-bisect),$(gates))
+gates := $(filter-out $(if $(wildcard records/bisected-$(BASE)),gate-prefixes,gate-bisect),$(gates))
 guests := $(shell qemu-tests/select guests | sed 's/^/guest-/; s/ /-/')
 busted := $(shell scripts/check-one mutants)
 ifeq ($(EXTENT),arm64)

@@ -17,7 +17,7 @@ NR > 1 {
 		faster += $7 < was * 0.98
 	}
 }
-# With a comma before each three digits
+# Prints a number with a comma before each three digits
 function commas(n,	s) {
 	for (s = sprintf("%.0f", n); match(s, /[0-9][0-9][0-9][0-9]($|,)/); )
 		s = substr(s, 1, RSTART) "," substr(s, RSTART + 1)

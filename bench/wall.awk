@@ -1,4 +1,4 @@
-# The lines "# wall" of qemu-tests/tests/wallclock.c to a table.
+# Makes a table of the lines "# wall" that qemu-tests/tests/wallclock.c prints.
 { sub(/\r$/, "") }
 $1 == "|" && $2 == "#" && $3 == "wall" && $7 ~ /^[0-9]+$/ {
 	k = $4 " " $5

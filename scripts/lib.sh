@@ -4,7 +4,7 @@
 
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # shellcheck disable=SC2034
-base_given=${BASE:-}	# for who would go on with another one
+base_given=${BASE:-}	# empty: a script may go on with another base
 export BASE=${BASE:-7.3}
 BUILD=${BUILD:-$top/build}
 case $BUILD in /*) ;; *) BUILD=$top/$BUILD ;; esac
@@ -45,7 +45,7 @@ if [ -d /usr/lib/ccache ] && [[ $PATH != /usr/lib/ccache:* ]]; then
 fi
 export CCACHE_BASEDIR=${CCACHE_BASEDIR:-/} CCACHE_NOHASHDIR=1 CCACHE_DEPEND=1
 
-# Git as it is for everyone, whatever the user's own settings say.
+# Runs git without the user's own settings.
 git() {
 	GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_SYSTEM=/dev/null GIT_TERMINAL_PROMPT=0 \
 	GIT_COMMITTER_NAME='The committer' GIT_COMMITTER_EMAIL=committer@localhost \
@@ -53,8 +53,8 @@ git() {
 		-c core.looseCompression=0 -c advice.detachedHead=false "$@"
 }
 
-# One run at a time works on a base. Scripts called by one that holds the
-# lock inherit it.
+# lock: only one run at a time works on a base. A script called by one that holds the
+# lock has it, too.
 lock() {
 	[ "${LOCK_HELD:-}" = "$out" ] && return
 	exec 9>"$out/.lock"
@@ -65,7 +65,7 @@ lock() {
 	export LOCK_HELD=$out
 }
 
-# one_at_a_time NAME: of the scripts that share what NAME says, within a run.
+# one_at_a_time NAME: within a run, only one script at a time holds the lock NAME.
 one_at_a_time() {
 	exec 6>"$out/.$1.lock"
 	flock 6
@@ -76,7 +76,7 @@ unlock() {
 	unset LOCK_HELD
 }
 
-# need_space GIGABYTES: fail early rather than in the middle.
+# need_space GIGABYTES: fails now if the disk would be full later.
 need_space() {
 	local free
 	free=$(($(df -Pk "$BUILD" | awk 'NR == 2 { print $4 }') / 1048576))
@@ -84,14 +84,14 @@ need_space() {
 		die "$BUILD has $free GB free and $1 GB are needed; make room or give another place with BUILD="
 }
 
-# What failed may have failed for this; on a full disk its log cannot say so.
+# say_full: says so if the disk is full. A log cannot, when there is no room for it.
 say_full() {
 	local free
 	free=$(df -Pm "$BUILD" | awk 'NR == 2 { print $4 }')
 	[ "${free:-500}" -ge 500 ] || say "$BUILD has only $free MB free"
 }
 
-# Names a set of inputs: hash of all arguments' contents (files) or text.
+# fingerprint ARGUMENT...: a hash of the arguments; of a file it takes the contents.
 fingerprint() {
 	local a
 	for a; do
@@ -125,9 +125,9 @@ mutants() {
 	done
 }
 
-# use_variant VARIANT: sets what to build a kernel variant with and run it on: image, the
-# kernel in its O= directory; qemu; and for another architecture than x86 KERNEL_ARCH and
-# CROSS_COMPILE, which scripts/kbuild and others go by.
+# use_variant VARIANT: sets image, the path of the kernel in its O= directory, and qemu,
+# which runs it. For an architecture other than x86 it also exports KERNEL_ARCH and
+# CROSS_COMPILE, which scripts/kbuild and others use.
 # shellcheck disable=SC2034
 use_variant() {
 	case $1 in
@@ -140,9 +140,10 @@ use_variant() {
 	esac
 }
 
-# small_repo DIRECTORY: a repository, branch "small", with a commit of those files of the
-# base that the series touches, and no others: in the whole tree git am writes an index
-# of 90 thousand files for each patch. small_tree: what the tree must be with the series.
+# small_repo DIRECTORY: makes a git repository with one commit, branch "small", that has
+# only the files of the base that the series touches. In the whole tree, git am would
+# write an index of 90 thousand files for each patch. small_tree [COMMIT]: prints the tree
+# object that has these files as they are in COMMIT, by default with the series.
 small_repo() {
 	local commit
 	commit=$(GIT_AUTHOR_NAME=nobody GIT_AUTHOR_EMAIL=nobody@localhost git -C "$src" \
@@ -162,9 +163,9 @@ small_tree() {
 
 tree_dirty() { [ -n "$(git -C "$src" status --porcelain --untracked-files=no)" ]; }
 
-# run_logged LABEL EXPECTED LOGFILE COMMAND...: runs a long command with its
-# output in a log, tells how far it is, and why it failed. EXPECTED: how many
-# lines of kbuild output to expect, 0 if unknown.
+# run_logged LABEL EXPECTED LOGFILE COMMAND...: runs a long command with its output in a
+# log. Says how far it is and, if it fails, why. EXPECTED: how many lines of kbuild output
+# it will print, 0 if unknown.
 run_logged() {
 	local label=$1 expected=$2 file=$3 pid start now last=0 step=30 n of='' rc=0
 	shift 3

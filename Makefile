@@ -1,4 +1,4 @@
-# SPDX-License-Identifier: GPL-2.0
+# SPDX-License-Identifier: GPL-2.0-only
 # Verbs only: each calls one script. What follows ## is what "make help" prints, and
 # the variables that have such a line are all there are.
 

@@ -1,4 +1,4 @@
-# SPDX-License-Identifier: GPL-2.0
+# SPDX-License-Identifier: GPL-2.0-only
 # gnuplot -e "dir='...'" bench/plots.gp: the .dat files of bench/table to SVG. A series is
 # named at its last point, and has points and dashes of its own: colour tells nothing.
 set terminal svg size 720,340 font "Helvetica,13" background "white" noenhanced

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* Map with a granule, unmap a granule, look; register once, map twice. */
 #include <err.h>
 #include <fcntl.h>

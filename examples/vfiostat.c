@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * What a running process has mapped for its VFIO devices: for each of its containers
  * how many DMA entries it uses, and what is mapped with which IOMMU page sizes, as a

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 # The figures of the cover letters, from results.csv to dir/figures-1.txt and -3.txt.
 BEGIN {
 	FS = ","

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 # What existing callers pay more, or less, than on the unpatched kernel, memory included.
 BEGIN { FS = "," }
 NR > 1 && $3 ~ /^type1/ && $7 != "" {

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 # results.csv to the tables of results.txt, and the data of the plots.
 # The kernel's column is folded into the peer's: "type1" of the unpatched kernel
 # is the peer "v2", what users have today.

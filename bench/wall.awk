@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 # Makes a table of the lines "# wall" that qemu-tests/tests/wallclock.c prints.
 { sub(/\r$/, "") }
 $1 == "|" && $2 == "#" && $3 == "wall" && $7 ~ /^[0-9]+$/ {

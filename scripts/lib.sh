@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 # shellcheck shell=bash
 # Usage: . scripts/lib.sh
 # Shared shell functions and the paths everything agrees on.

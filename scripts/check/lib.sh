@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 # shellcheck shell=bash
 # Usage: . scripts/check/lib.sh
 # What the gates share. A gate ends with 0, with 4 if it misses a tool (its

@@ -29,6 +29,10 @@ check-arm64:	## test kernels for ARM on an emulated SMMUv3
 	@scripts/check-all arm64
 gates:		## the part of check about the source: compilers, analyzers, form
 	@scripts/check-all gates
+coverage:	## tell which lines of the series no test reaches, with lcov's report
+	@scripts/coverage
+soak:		## run random tests with ever new seeds, for HOURS=
+	@scripts/soak $(HOURS)
 bench:		## measure what mapping costs, beside iommufd and the base kernel
 	@scripts/bench
 tested:		## write records/tested.md from the results of the checks
@@ -85,10 +89,11 @@ distclean:	## remove downloads and mails, too
 ## FROM            number of a patch, where make bisect begins; "changed": with each
 ##                 patch that records/bisected-BASE does not have
 ## TO              where it ends
+## HOURS           how long make soak goes on
 ## RESULTS         where make bench writes (default bench/results/BASE)
 ## FORCE=1         let apply, refresh and clean throw away unsaved commits
 ## AGAIN=1         let check run again what has passed and not changed since
-## MINUTES         check begins nothing more after so many (default 70)
+## MINUTES         check begins nothing more after so many (default 60)
 KERNEL_VARIANT ?= plain
 MACHINE ?= intel
 

@@ -54,9 +54,9 @@ files = $(addprefix $(check)/,$(filter $1,$(list)))
 keys = $(addprefix $(check)/key/,$(filter $1,$(list)))
 $(kernels:%=$(check)/%): FORCE
 $(foreach l,$(filter-out $(kernels),$(list)),$(eval $(check)/$l: $(check)/key/$l))
-$(call keys,guest-plain-% busted-% $(compiling)): $(check)/build-plain
+$(call keys,guest-plain-% busted-plain-% $(compiling)): $(check)/build-plain
 $(call keys,guest-unpatched-%): $(check)/build-unpatched
-$(call keys,guest-debug-%): $(check)/build-debug
+$(call keys,guest-debug-% busted-debug-%): $(check)/build-debug
 $(call keys,guest-arm64-%): $(check)/build-arm64
 $(call files,build-unpatched): $(check)/build-plain
 $(call files,cost): $(call files,guest-plain-icount guest-unpatched-icount)

@@ -215,6 +215,32 @@ void vt_close(struct vt_container *c)
 	c->fd = -1;
 }
 
+/*
+ * Devices that a test has created. One can only be removed when nobody has it open any
+ * more: the harness removes what a test has left, when its process is gone.
+ */
+static char (*created)[40];
+#define MAX_CREATED	4
+
+void vt_mdev_share(void)
+{
+	created = mmap(NULL, MAX_CREATED * sizeof(*created), PROT_READ | PROT_WRITE,
+		       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	ASSERT_TRUE(created != MAP_FAILED);
+}
+
+static void remember_mdev(const char *uuid, bool there)
+{
+	size_t i;
+
+	for (i = 0; created && i < MAX_CREATED; i++) {
+		if (strcmp(created[i], there ? "" : uuid))
+			continue;
+		snprintf(created[i], sizeof(created[i]), "%s", there ? uuid : "");
+		return;
+	}
+}
+
 int vt_mdev_create(const char *type_dir, const char *uuid)
 {
 	char path[PATH_MAX];
@@ -223,7 +249,7 @@ int vt_mdev_create(const char *type_dir, const char *uuid)
 		SKIP("no %s", type_dir);
 	snprintf(path, sizeof(path), "%s/create", type_dir);
 	ASSERT_OK(vt_write_file(path, uuid));
-	vt_remember_mdev(uuid, true);
+	remember_mdev(uuid, true);
 	snprintf(path, sizeof(path), "/sys/bus/mdev/devices/%s", uuid);
 	return group_of(path);
 }
@@ -233,8 +259,20 @@ void vt_mdev_remove(const char *uuid)
 	char path[PATH_MAX];
 
 	snprintf(path, sizeof(path), "/sys/bus/mdev/devices/%s/remove", uuid);
-	vt_remember_mdev(uuid, false);
+	remember_mdev(uuid, false);
 	ASSERT_OK(vt_write_file(path, "1"));
+}
+
+void vt_mdev_remove_left(void)
+{
+	char uuid[sizeof(*created)];
+	size_t i;
+
+	for (i = 0; i < MAX_CREATED; i++) {
+		memcpy(uuid, created[i], sizeof(uuid));
+		if (*uuid)
+			vt_mdev_remove(uuid);
+	}
 }
 
 void vt_iommufd_lacks(int extension)

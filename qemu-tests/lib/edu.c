@@ -29,7 +29,7 @@ static u64 reg_read(struct vt_dev *dev, unsigned int reg)
 	return *(volatile u64 *)(dev->bar + reg);
 }
 
-void vt_edu_enable(struct vt_dev *dev)
+static void enable_registers(struct vt_dev *dev)
 {
 	struct vfio_region_info bar = {
 		.argsz = sizeof(bar),
@@ -50,14 +50,25 @@ void vt_edu_enable(struct vt_dev *dev)
 	dev->bar = mmap(NULL, SZ_4K, PROT_READ | PROT_WRITE, MAP_SHARED, dev->fd, bar.offset);
 	if (dev->bar == MAP_FAILED)
 		FAIL("BAR0 of %s: %s", dev->name, strerror(errno));
+	/* A transfer that the last user of the device left behind. */
+	vt_dma_wait(dev);
+}
 
+void vt_edu_enable(struct vt_dev *dev)
+{
+	enable_registers(dev);
 	dev->bounce = mmap(NULL, SZ_4K, PROT_READ | PROT_WRITE,
 			   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	ASSERT_TRUE(dev->bounce != MAP_FAILED);
 	dev->bounce_iova = VT_BOUNCE_IOVA(dev - dev->c->dev);
 	ASSERT_OK(vt_map(dev->c, dev->bounce_iova, dev->bounce, SZ_4K, VT_RW, 0));
-	/* A transfer that the last user of the device left behind. */
-	vt_dma_wait(dev);
+}
+
+void vt_edu_enable_beside(struct vt_dev *dev, const struct vt_dev *other)
+{
+	enable_registers(dev);
+	dev->bounce = other->bounce;
+	dev->bounce_iova = other->bounce_iova;
 }
 
 void vt_dma_load_start(struct vt_dev *dev, u64 iova, size_t len)
@@ -110,4 +121,56 @@ void vt_dma_read(struct vt_dev *dev, u64 iova, void *buf, size_t len)
 	vt_dma_store_start(dev, dev->bounce_iova, len);
 	vt_dma_wait(dev);
 	memcpy(buf, dev->bounce, len);
+}
+
+void vt_expect_read(struct vt_dev *dev, u64 iova, void *p)
+{
+	static u64 seed;
+	u8 buf[64];
+
+	vt_fill(p, sizeof(buf), ++seed);
+	memset(buf, 0, sizeof(buf));
+	vt_dma_read(dev, iova, buf, sizeof(buf));
+	if (!vt_filled(buf, sizeof(buf), seed))
+		FAIL("%s does not read the memory at %#llx", dev->name, iova);
+}
+
+void vt_expect_no_write(struct vt_dev *dev, u64 iova, void *p)
+{
+	u8 buf[64];
+
+	memset(p, 0x55, sizeof(buf));
+	memset(buf, 0xaa, sizeof(buf));
+	vt_dma_write(dev, iova, buf, sizeof(buf));
+	memset(buf, 0x55, sizeof(buf));
+	if (memcmp(p, buf, sizeof(buf)))
+		FAIL("%s wrote to %#llx", dev->name, iova);
+}
+
+void vt_expect_no_dma(struct vt_dev *dev, u64 iova, void *p)
+{
+	struct vt_faults f;
+
+	vt_faults_mark(&f);
+	vt_expect_no_write(dev, iova, p);
+	/* The driver of virtio-iommu does not log each fault. */
+	if (!vt_machine_is("virtio"))
+		EXPECT_TRUE(vt_faults_hit(&f, iova, SZ_4K));
+}
+
+void vt_expect_write(struct vt_dev *dev, u64 iova, void *p)
+{
+	static u64 seed;
+	u8 buf[64];
+
+	vt_fill(buf, sizeof(buf), ++seed);
+	vt_dma_write(dev, iova, buf, sizeof(buf));
+	if (memcmp(buf, p, sizeof(buf)))
+		FAIL("%s does not write the memory at %#llx", dev->name, iova);
+}
+
+void vt_expect_dma(struct vt_dev *dev, u64 iova, void *p)
+{
+	vt_expect_read(dev, iova, p);
+	vt_expect_write(dev, iova, p);
 }

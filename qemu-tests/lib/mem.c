@@ -226,6 +226,20 @@ void vt_provide(int fd, void *p, u64 size)
 	ASSERT_OK(ioctl(fd, UFFDIO_ZEROPAGE, &zero));
 }
 
+void vt_provide_copy(int fd, void *p, const void *from, size_t len)
+{
+	static u8 page[SZ_4K] __attribute__((aligned(SZ_4K)));
+	struct uffdio_copy copy = {
+		.dst = (uintptr_t)p,
+		.src = (uintptr_t)page,
+		.len = SZ_4K,
+	};
+
+	memset(page, 0, sizeof(page));
+	memcpy(page, from, len);
+	ASSERT_OK(ioctl(fd, UFFDIO_COPY, &copy));
+}
+
 u64 vt_awaited(int fd)
 {
 	struct uffd_msg msg;

@@ -1,8 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Super-containers: files that own pinned memory, for containers to map. */
-#include <signal.h>
-#include <sys/socket.h>
-
 #include "vtest.h"
 
 /* What is given back may be so a moment after the last close. */
@@ -80,6 +77,16 @@ int vt_super_new(struct vt_container *c)
 	if (super < 0)
 		FAIL("VFIO_IOMMU_SUPER_CREATE: %s", strerror(-super));
 	ASSERT_OK(vt_super_attach(c, super));
+	return super;
+}
+
+int vt_open_super(struct vt_container *c)
+{
+	int super;
+
+	vt_open_v2(c);
+	super = vt_super_new(c);
+	vt_edu_enable(&c->dev[0]);
 	return super;
 }
 
@@ -188,94 +195,4 @@ void vt_wait_pinned(const char *file, int line, u64 want)
 		return;
 	vt_fail(file, line, "%lld pages more than wanted stay pinned", (long long)(is - want));
 	vt_stop();
-}
-
-void vt_send_fd(int sock, int fd)
-{
-	char byte = 0, control[CMSG_SPACE(sizeof(int))] = { 0 };
-	struct iovec iov = { &byte, 1 };
-	struct msghdr msg = {
-		.msg_iov = &iov,
-		.msg_iovlen = 1,
-		.msg_control = control,
-		.msg_controllen = sizeof(control),
-	};
-	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&msg);
-
-	cmsg->cmsg_level = SOL_SOCKET;
-	cmsg->cmsg_type = SCM_RIGHTS;
-	cmsg->cmsg_len = CMSG_LEN(sizeof(int));
-	memcpy(CMSG_DATA(cmsg), &fd, sizeof(fd));
-	ASSERT_EQ(sendmsg(sock, &msg, 0), 1);
-}
-
-int vt_recv_fd(int sock)
-{
-	char byte, control[CMSG_SPACE(sizeof(int))] = { 0 };
-	struct iovec iov = { &byte, 1 };
-	struct msghdr msg = {
-		.msg_iov = &iov,
-		.msg_iovlen = 1,
-		.msg_control = control,
-		.msg_controllen = sizeof(control),
-	};
-	struct cmsghdr *cmsg;
-	int fd;
-
-	ASSERT_EQ(recvmsg(sock, &msg, MSG_CMSG_CLOEXEC), 1);
-	cmsg = CMSG_FIRSTHDR(&msg);
-	if (!cmsg || cmsg->cmsg_type != SCM_RIGHTS)
-		FAIL("no descriptor in the message");
-	memcpy(&fd, CMSG_DATA(cmsg), sizeof(fd));
-	return fd;
-}
-
-pid_t vt_fork_peer(int *sock)
-{
-	int pair[2];
-	pid_t pid;
-
-	ASSERT_OK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair));
-	pid = fork();
-	ASSERT_GE(pid, 0);
-	*sock = pair[!pid];
-	close(pair[!!pid]);
-	return pid;
-}
-
-void vt_tell(int sock, u64 value)
-{
-	ASSERT_EQ(write(sock, &value, sizeof(value)), (ssize_t)sizeof(value));
-}
-
-u64 vt_hear(int sock)
-{
-	u64 value = 0;
-	ssize_t n = read(sock, &value, sizeof(value));
-
-	if (n != sizeof(value)) {
-		/* It has said why; a child of a test that ended is not to add to that. */
-		vt_diag("%d: the other process says nothing any more", getpid());
-		vt_stop();
-	}
-	return value;
-}
-
-void vt_wait_exit(pid_t pid)
-{
-	int status;
-
-	ASSERT_EQ(waitpid(pid, &status, 0), pid);
-	if (status)
-		FAIL("the child ended with status %#x", status);
-}
-
-void vt_kill(pid_t pid)
-{
-	int status;
-
-	ASSERT_OK(kill(pid, SIGKILL));
-	ASSERT_EQ(waitpid(pid, &status, 0), pid);
-	if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGKILL)
-		FAIL("the child left by itself, status %#x", status);
 }

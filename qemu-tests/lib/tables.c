@@ -444,6 +444,20 @@ void vt_tables_expect(const struct vt_tables *t, const struct vt_info *info, u64
 	free(phys);
 }
 
+void vt_expect_tables(struct vt_dev *dev, u64 iova, u64 size, const void *mem, u32 flags,
+		      u64 granule)
+{
+	struct vt_info info;
+	struct vt_tables t;
+
+	if (!vt_tables_known(dev))
+		return;
+	vt_info(dev->c, &info);
+	vt_tables_read(dev, &t);
+	vt_tables_expect(&t, &info, iova, size, mem, flags, granule, NULL);
+	vt_tables_free(&t);
+}
+
 void vt_state(struct vt_container *c, struct vt_state *s)
 {
 	struct vt_tables t;

@@ -45,12 +45,20 @@ int td_group(int k)
 	return atoi(strrchr(link, '/') + 1);
 }
 
-struct vt_dev *td_add(struct vt_container *c, int k)
+int td_try_add(struct vt_container *c, int k, struct vt_dev **dev)
 {
 	char name[32];
 
 	dev_name(name, sizeof(name), k);
-	return vt_add_group(c, td_group(k), name);
+	return vt_try_add_group(c, td_group(k), name, dev);
+}
+
+struct vt_dev *td_add(struct vt_container *c, int k)
+{
+	struct vt_dev *dev;
+
+	ASSERT_OK(td_try_add(c, k, &dev));
+	return dev;
 }
 
 static int dev_ioctl(struct vt_dev *dev, unsigned long cmd, void *arg)
@@ -165,6 +173,30 @@ void td_disarm(void)
 	if (armed_by == getpid())
 		write_param("armed", "0");
 	armed_by = 0;
+}
+
+void td_two_domains(void)
+{
+	td_arm();
+	td_set("refuse_sharing", 1);
+}
+
+struct vt_dev *td_add_second(struct vt_container *c)
+{
+	u64 refused = td_get("refused");
+	struct vt_dev *dev = vt_add_edu(c, 1);
+
+	ASSERT_GT(td_get("refused"), refused);
+	if (vt_tables_known(dev))
+		ASSERT_NE(vt_tables_root(&c->dev[0]), vt_tables_root(dev));
+	return dev;
+}
+
+void td_fail_unmaps(int times, int skip, int domain)
+{
+	td_set("fail_unmap_domain", domain);
+	td_set("fail_unmap_skip", skip);
+	td_set("fail_unmap_times", times);
 }
 
 void td_fail_to_undo(int skip)

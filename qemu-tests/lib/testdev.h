@@ -15,6 +15,8 @@ void td_need(void);
 /* The k-th emulated device: the number of its group; into a container. */
 int td_group(int k);
 struct vt_dev *td_add(struct vt_container *c, int k);
+/* As vt_try_add_group() */
+int td_try_add(struct vt_container *c, int k, struct vt_dev **dev);
 
 /* All return -errno on failure. */
 int td_pin(struct vt_dev *dev, u64 iova, u32 npages, u32 prot, u64 *pfns);
@@ -47,6 +49,12 @@ void td_disarm(void);
 void td_set(const char *param, long long value);
 /* For hide_pgsizes: what leaves an IOMMU that has any power of two just 4 KiB. */
 #define MORE_THAN_4K	(~0ull >> 1 & -SZ_8K)
+/* Until the test ends each group that comes to a container gets a domain of its own. */
+void td_two_domains(void);
+/* The edu device 1, which then has the second. */
+struct vt_dev *td_add_second(struct vt_container *c);
+/* So many calls fail to unmap (-1: all) after the first skip, of a domain (0: of any). */
+void td_fail_unmaps(int times, int skip, int domain);
 /* The map that comes after so many fails, and what was mapped cannot be unmapped. */
 void td_fail_to_undo(int skip);
 /* hide_pgsizes has no effect if the driver knows page sizes only of an attached domain. */

@@ -11,6 +11,7 @@
 #define VTEST_H
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -25,6 +26,14 @@
 
 #include <linux/types.h>
 #include <linux/vfio.h>
+
+/* For headers that have no sparse mappings */
+#ifndef VFIO_DMA_SPARSE
+#define VFIO_DMA_SPARSE			14
+#define VFIO_DMA_MAP_FLAG_SPARSE	(1 << 5)
+#define VFIO_DMA_UNMAP_FLAG_SPARSE	(1 << 3)
+#define VFIO_DMA_EXTENT_SPARSE		(1 << 3)
+#endif
 
 typedef __u8 u8;
 typedef __u16 u16;
@@ -68,8 +77,27 @@ int vtest_main(int argc, char **argv, const struct vtest *tests, size_t nr);
 		return vtest_main(argc, argv, tests, ARRAY_SIZE(tests));	\
 	}
 
+/* ---- What a test finds: report.c ---- */
+
+/* Shared by the harness, the test's process and whatever that forks. */
+struct vt_result {
+	atomic_uint failures;
+	atomic_uint leaked;			/* pages that stay pinned when the test is over */
+	bool skipped;
+	char reason[200];
+};
+
+extern struct vt_result *vt_result;
+
 /* A "# ..." line, written in one piece, from any thread or child. */
 __printf(1, 2) void vt_diag(const char *fmt, ...);
+/*
+ * What this test is about to provoke from the kernel, as a regular expression: the judge
+ * does not hold it against the program.
+ */
+void vt_kernel_may_say(const char *regex);
+/* So many pages must stay pinned for good, for the test has provoked that. */
+void vt_leaks_pins(u64 pages);
 /* Mark the running test failed, go on. */
 __printf(3, 4) void vt_fail(const char *file, int line, const char *fmt, ...);
 /* End the process now: of the test, of its thread, or of a child it forked. */
@@ -112,6 +140,7 @@ bool vt_failed(void);
 	if (!(x))								\
 		FAIL("%s is false", #x);					\
 } while (0)
+#define ASSERT_FALSE(x)		ASSERT_TRUE(!(x))
 #define EXPECT_TRUE(x) do {							\
 	if (!(x))								\
 		vt_fail(__FILE__, __LINE__, "%s is false", #x);			\
@@ -183,7 +212,9 @@ void vt_close(struct vt_container *c);
 #define VT_MTTY_TYPE	"/sys/class/mdev_bus/mtty/mdev_supported_types/mtty-1"
 int vt_mdev_create(const char *type_dir, const char *uuid);
 void vt_mdev_remove(const char *uuid);
-void vt_remember_mdev(const char *uuid, bool there);
+/* For the harness: before it forks, and when the test's process is gone. */
+void vt_mdev_share(void);
+void vt_mdev_remove_left(void);
 
 /* ---- Type1: dma.c; all return 0 or -errno ---- */
 
@@ -237,6 +268,8 @@ u32 vt_dma_avail(struct vt_container *c);
 u64 vt_last_iova(struct vt_container *c);
 /* End the test as skipped where the kernel does not know granules. */
 void vt_need_granule(struct vt_container *c);
+/* A container with the first edu device on such a kernel. */
+void vt_open_granule(struct vt_container *c);
 
 /* ---- DMA by the edu device: edu.c ---- */
 
@@ -247,6 +280,8 @@ void vt_need_granule(struct vt_container *c);
  */
 #define VT_BOUNCE_IOVA(k)	(SZ_1M + (k) * SZ_64K)
 void vt_edu_enable(struct vt_dev *dev);
+/* The same with the page of another device of the container. */
+void vt_edu_enable_beside(struct vt_dev *dev, const struct vt_dev *other);
 
 /*
  * Memory at iova into the device's buffer, and the other way. The buffer has
@@ -264,6 +299,13 @@ void vt_dma_write(struct vt_dev *dev, u64 iova, const void *buf, size_t len);
 void vt_dma_read(struct vt_dev *dev, u64 iova, void *buf, size_t len);
 /* Fail unless the device reads at iova the 64 bytes that this puts at p. */
 void vt_expect_read(struct vt_dev *dev, u64 iova, void *p);
+/* Or unless what it writes at iova comes to be at p; or unless both is so. */
+void vt_expect_write(struct vt_dev *dev, u64 iova, void *p);
+void vt_expect_dma(struct vt_dev *dev, u64 iova, void *p);
+/* Fail if the device can write p by way of iova. */
+void vt_expect_no_write(struct vt_dev *dev, u64 iova, void *p);
+/* Nor is there anything at iova: the attempt faults. */
+void vt_expect_no_dma(struct vt_dev *dev, u64 iova, void *p);
 
 /* ---- Memory: mem.c ---- */
 
@@ -301,6 +343,8 @@ bool vt_filled(const void *p, size_t len, u64 seed);
  */
 int vt_withhold(void *p, u64 size);
 void vt_provide(int fd, void *p, u64 size);
+/* The page at p, which begins with these bytes. */
+void vt_provide_copy(int fd, void *p, const void *from, size_t len);
 /* Wait until somebody waits for a page; which one. */
 u64 vt_awaited(int fd);
 
@@ -340,21 +384,25 @@ ssize_t vt_read_file(const char *path, char *buf, size_t len);
 /* Write a string to a file; 0 or -errno. */
 int vt_write_file(const char *path, const char *text);
 
+/* ---- IOMMU faults: faults.c ---- */
+
 /*
- * IOMMU faults in the kernel's log since a mark. The log is rate limited, to about
- * three faults in 5 seconds on Intel: setting a mark waits until the limit is open
- * again; from there on it tells reliably that there was none, and of the first three.
+ * Faults since a mark. The kernel's log is rate limited, to about three faults in 5
+ * seconds on Intel: setting a mark waits until the limit is open again; from there on it
+ * tells reliably that there was none, and of the first three.
  */
+#define VT_FAULT_ANYWHERE	(~0ull)	/* the address of a fault that tells none */
 struct vt_faults {
-	int fd;
+	int fd;			/* the kernel's log */
 	unsigned int count;
+	unsigned int logged;	/* of them, in the kernel's log; they come first */
 	u64 addr[16];		/* of the first ones, oldest first */
 };
 
 void vt_faults_mark(struct vt_faults *f);
 /* How many since the mark, all in all; waits a moment for the log to settle. */
 unsigned int vt_faults_count(struct vt_faults *f);
-/* Did one hit there? Says so and takes it to be true where faults do not get known. */
+/* Did one hit there? One that does not tell its address may have, and on AMD any may. */
 bool vt_faults_hit(struct vt_faults *f, u64 iova, u64 size);
 
 /* ---- Allocations that fail: inject.c ---- */
@@ -417,6 +465,10 @@ void vt_tables_expect(const struct vt_tables *t, const struct vt_info *info, u64
 		      u64 size, const void *vaddr, u32 flags, u64 granule,
 		      u64 *smallest);
 
+/* The same of one range, with the tables as they are now; nothing where none are known. */
+void vt_expect_tables(struct vt_dev *dev, u64 iova, u64 size, const void *mem, u32 flags,
+		      u64 granule);
+
 /* Everything that a call which fails must leave alone. */
 struct vt_state {
 	u32 dma_avail;
@@ -459,6 +511,20 @@ void vt_extents_free(struct vt_extents *x);
 /* How many they are, as count-only calls tell. */
 u64 vt_extents_count(struct vt_container *c, u64 iova, u64 size);
 
+/* ---- Sparse mappings: sparse.c; all return 0 or -errno ---- */
+
+/* Set one up. vt_map() fills it then, and vt_unmap() empties it. */
+int vt_sparse(struct vt_container *c, u64 iova, const void *vaddr, u64 size, u32 flags,
+	      u64 granule);
+/* VFIO_DMA_UNMAP_FLAG_SPARSE; unmapped as for vt_unmap() */
+int vt_end_sparse(struct vt_container *c, u64 iova, u64 size, u64 *unmapped);
+int vt_end_all_sparse(struct vt_container *c, u64 *unmapped);
+/* A v2 container; ends the test as skipped where the kernel does not know them. */
+void vt_open_sparse(struct vt_container *c);
+void vt_need_sparse(struct vt_container *c);
+/* How much is mapped in [iova, iova + size), says VFIO_IOMMU_DMA_EXTENTS. */
+u64 vt_mapped_bytes(struct vt_container *c, u64 iova, u64 size);
+
 /* ---- Super-containers: super.c ---- */
 
 #define VT_SUPER_RW	(VFIO_SUPER_MEMORY_READ | VFIO_SUPER_MEMORY_WRITE)
@@ -477,6 +543,8 @@ int vt_map_super(struct vt_container *c, u64 iova, const void *p, u64 size, u32 
 void vt_need_super(struct vt_container *c);
 /* A new one, with this container attached to it. */
 int vt_super_new(struct vt_container *c);
+/* A container with the first edu device, for DMA, attached to a new one. */
+int vt_open_super(struct vt_container *c);
 /* What /proc tells of a process's super-container. */
 void vt_super_fdinfo(pid_t pid, int super, struct vfio_super_info *info);
 
@@ -509,6 +577,8 @@ void vt_wait_locked(const char *file, int line, pid_t pid, u64 want);
 #define ASSERT_PINNED_SOON(want)	vt_wait_pinned(__FILE__, __LINE__, want)
 void vt_wait_pinned(const char *file, int line, u64 want);
 
+/* ---- Other processes: process.c ---- */
+
 /*
  * fork(), with a socket between the two: to pass descriptors, and to tell a number
  * and to hear one, which is how they wait for each other.
@@ -521,5 +591,7 @@ u64 vt_hear(int sock);
 /* The child leaves by itself, and well; it does not. */
 void vt_wait_exit(pid_t pid);
 void vt_kill(pid_t pid);
+/* A descriptor stays open over exec. */
+void vt_keep_open(int fd);
 
 #endif

@@ -423,7 +423,7 @@ MODULE_PARM_DESC(hide_pgsizes, "Page sizes that domains allocated from now on la
 
 static int fail_map_times;
 module_param(fail_map_times, int, 0644);
-MODULE_PARM_DESC(fail_map_times, "How many calls of iommu_map_nosync() fail; -1: all");
+MODULE_PARM_DESC(fail_map_times, "How many calls that map fail; -1: all");
 
 static int fail_map_skip;
 module_param(fail_map_skip, int, 0644);
@@ -546,6 +546,17 @@ static int vtd_map_pre(struct kprobe *kp, struct pt_regs *regs)
 	return vtd_return(regs, -ENOMEM);
 }
 
+/* The seventh argument says how much has been mapped */
+static int vtd_map_runs_pre(struct kprobe *kp, struct pt_regs *regs)
+{
+	size_t *mapped = (void *)regs_get_kernel_argument(regs, 6);
+
+	if (!vtd_map_pre(kp, regs))
+		return 0;
+	*mapped = 0;
+	return 1;
+}
+
 static int vtd_unmap_pre(struct kprobe *kp, struct pt_regs *regs)
 {
 	struct iommu_domain *domain = (void *)regs_get_kernel_argument(regs, 0);
@@ -629,7 +640,7 @@ static int vtd_resv_ret(struct kretprobe_instance *ri, struct pt_regs *regs)
 
 static struct kprobe probes[] = {
 	VTD_KPROBE("iommu_attach_group", vtd_attach_pre),
-	VTD_KPROBE("iommu_map_nosync", vtd_map_pre),
+	VTD_KPROBE("iommu_map_runs", vtd_map_runs_pre),
 	VTD_KPROBE("iommu_unmap", vtd_unmap_pre),
 	VTD_KPROBE("iommu_unmap_fast", vtd_unmap_pre),
 	VTD_KPROBE("iommu_domain_free", vtd_free_pre),
@@ -733,8 +744,14 @@ static int vtd_register_probes(void)
 
 	for (n = 0; n < ARRAY_SIZE(probes); n++) {
 		ret = register_kprobe(&probes[n]);
+		if (ret == -ENOENT && probes[n].pre_handler == vtd_map_runs_pre) {
+			/* What the unpatched kernel has instead */
+			probes[n].symbol_name = "iommu_map_nosync";
+			probes[n].pre_handler = vtd_map_pre;
+			ret = register_kprobe(&probes[n]);
+		}
 		if (ret == -ENOENT && probes[n].pre_handler == vtd_map_pre) {
-			/* Linux 6.12 as it was has only this */
+			/* ... and Linux 6.12 as it was */
 			probes[n].symbol_name = "iommu_map";
 			ret = register_kprobe(&probes[n]);
 		}

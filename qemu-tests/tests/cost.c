@@ -478,8 +478,7 @@ static void short_replay(void)
 {
 	patched();
 	td_need();
-	td_arm();
-	td_set("refuse_sharing", 1);
+	td_two_domains();
 	replay(PEER_TYPE1, &thp, SZ_512M);
 	if (patched())
 		replay(PEER_SUPER, &thp, SZ_512M);
@@ -762,6 +761,84 @@ static void full_random_1t(void)
 	random_of(SZ_1T, 0);
 }
 
+/*
+ * A block plugged and unplugged, at eight places of a mapping, over and over: filled and
+ * emptied in a sparse mapping, unmapped and mapped again in one with a granule, and with
+ * nothing around it. What is mapped and unmapped is the same, and so are the IOMMU's
+ * tables, which the first round makes.
+ */
+#ifdef VFIO_DMA_SPARSE
+#define PLACES	8
+
+static void pairs_in(enum peer peer, const char *name, u8 *mem, u64 size, u64 piece)
+{
+	const unsigned int times = 64;
+	bool sparse = !strcmp(name, "sparse");
+	u64 since, at, i, each = 0;
+	struct vt_container *c;
+	struct peers p;
+	int ret, round;
+
+	ret = open_peer(&p, peer, mem, size);
+	c = &p.user[LAST(&p)].c;
+	since = vt_now();
+	if (!ret && sparse)
+		ret = vt_sparse(c, IOVA, mem, size, VT_RW, piece);
+	else if (!ret && peer == PEER_GRANULE)
+		ret = vt_map(c, IOVA, mem, size, VT_RW, piece);
+	since = vt_now() - since;
+	if (sparse)
+		vt_diag("cost set_up.sparse.huge1G.%s.%s %llu", sz(size), sz(piece), since);
+	for (round = 0; round <= ROUNDS && !ret; round++) {
+		since = vt_now();
+		for (i = 0; i < times && !ret; i++) {
+			at = ALIGN_DOWN(i % PLACES * (size / PLACES) + size / 3 / PLACES, piece);
+			if (peer == PEER_GRANULE)
+				ret = vt_unmap(c, IOVA + at, piece, NULL);
+			if (!ret)
+				ret = vt_map(c, IOVA + at, mem + at, piece, VT_RW, 0);
+			if (!ret && peer != PEER_GRANULE)
+				ret = vt_unmap(c, IOVA + at, piece, NULL);
+		}
+		if (round)
+			keep_least(&each, (vt_now() - since) / times);
+	}
+	if (ret)
+		vt_diag("cost block.%s.huge1G.%s.%s %s", name, sz(size), sz(piece),
+			strerrorname_np(-ret));
+	else
+		vt_diag("cost block.%s.huge1G.%s.%s %llu", name, sz(size), sz(piece), each);
+	peer_close(&p);
+}
+
+static void short_sparse(void)
+{
+	static const u64 sizes[] = { SZ_1G, 64 * SZ_1G, SZ_1T };
+	size_t i;
+	u8 *mem;
+
+	if (!patched())
+		SKIP("the unpatched kernel has no sparse mappings");
+	mem = aliases(SZ_1T);
+	for (i = 0; i < ARRAY_SIZE(sizes); i++) {
+		pairs_in(PEER_TYPE1, "sparse", mem, sizes[i], SZ_4K);
+		pairs_in(PEER_TYPE1, "sparse", mem, sizes[i], SZ_2M);
+		pairs_in(PEER_TYPE1, "type1", mem, sizes[i], SZ_4K);
+		pairs_in(PEER_TYPE1, "type1", mem, sizes[i], SZ_2M);
+	}
+	pairs_in(PEER_GRANULE, "granule", mem, SZ_1G, SZ_4K);
+	pairs_in(PEER_GRANULE, "granule", mem, SZ_1G, SZ_2M);
+	pairs_in(PEER_GRANULE, "granule", mem, 64 * SZ_1G, SZ_2M);
+}
+
+static void full_sparse(void)
+{
+	if (!patched())
+		SKIP("the unpatched kernel has no sparse mappings");
+	pairs_in(PEER_GRANULE, "granule", aliases(SZ_1T), SZ_1T, SZ_2M);
+}
+#endif
+
 /* ---- Extents: the cost of each IOMMU page, which must not depend on its size ---- */
 
 #ifdef VFIO_IOMMU_DMA_EXTENTS
@@ -945,6 +1022,10 @@ VTEST_MAIN(
 	VTEST(short_holes),
 	VTEST(short_random_1g),
 	VTEST(short_random_32g),
+#ifdef VFIO_DMA_SPARSE
+	VTEST(short_sparse),
+	VTEST(full_sparse),
+#endif
 	VTEST(short_memory),
 #ifdef VFIO_IOMMU_DMA_EXTENTS
 	VTEST(short_extents),

@@ -74,8 +74,7 @@ static void map_granules(enum vt_mem kind)
 	u8 *mem;
 
 	vt_need_injection();
-	vt_open_v2(&c);
-	vt_need_granule(&c);
+	vt_open_granule(&c);
 	mem = vt_alloc(kind, SIZE);
 	for (i = 0; i < ARRAY_SIZE(granules); i++)
 		sweep_map(&c, mem, granules[i]);
@@ -108,8 +107,7 @@ static void map_dirty(void)
 	struct vt_container c;
 
 	vt_need_injection();
-	vt_open_v2(&c);
-	vt_need_granule(&c);
+	vt_open_granule(&c);
 	ASSERT_OK(vt_dirty_start(&c));
 	sweep_map(&c, vt_alloc(VT_MEM_4K, SIZE), SZ_64K);
 	vt_close(&c);
@@ -120,10 +118,8 @@ static void map_two_domains(void)
 	struct vt_container c;
 
 	vt_need_injection();
-	td_arm();
-	td_set("refuse_sharing", 1);
-	vt_open_v2(&c);
-	vt_need_granule(&c);
+	td_two_domains();
+	vt_open_granule(&c);
 	vt_add_edu(&c, 1);
 	sweep_map(&c, vt_alloc(VT_MEM_4K, SIZE), SZ_64K);
 	vt_close(&c);
@@ -185,10 +181,8 @@ static void attach_second(void)
 	u64 size, unmapped = 0;
 
 	vt_need_injection();
-	td_arm();
-	td_set("refuse_sharing", 1);
-	vt_open_v2(&c);
-	vt_need_granule(&c);
+	td_two_domains();
+	vt_open_granule(&c);
 	size = map_holes(&c);
 	sweep_attach(&c, 1, size, size);
 	ASSERT_OK(vt_unmap_all(&c, &unmapped));
@@ -265,8 +259,7 @@ static void unmap_one_domain(void)
 	struct vt_container c;
 
 	vt_need_injection();
-	vt_open_v2(&c);
-	vt_need_granule(&c);
+	vt_open_granule(&c);
 	unmap_all_fail(&c, VT_MEM_4K, SZ_4K);
 	unmap_all_fail(&c, VT_MEM_SCATTERED, SZ_64K);
 	unmap_all_fail(&c, VT_MEM_THP, SZ_64K);
@@ -279,10 +272,8 @@ static void unmap_two_domains(void)
 	struct vt_container c;
 
 	vt_need_injection();
-	td_arm();
-	td_set("refuse_sharing", 1);
-	vt_open_v2(&c);
-	vt_need_granule(&c);
+	td_two_domains();
+	vt_open_granule(&c);
 	vt_add_edu(&c, 1);
 	unmap_all_fail(&c, VT_MEM_SCATTERED, SZ_64K);
 	unmap_all_fail(&c, VT_MEM_THP, SZ_2M);
@@ -297,8 +288,7 @@ static void unmap_pins(void)
 	struct vt_dev *dev;
 	u8 *mem;
 
-	vt_open_v2(&c);
-	vt_need_granule(&c);
+	vt_open_granule(&c);
 	dev = td_add(&c, 0);
 	mem = vt_alloc(VT_MEM_4K, SIZE);
 	ASSERT_OK(vt_map(&c, IOVA, mem, SIZE, VT_RW, SZ_64K));
@@ -328,6 +318,76 @@ static void unmap_pinned(void)
 	unmap_pins();
 	vt_injection_on = true;
 	unmap_pins();
+}
+
+static void leave_pieces(int devices, enum vt_mem kind, u64 granule)
+{
+	u64 base = vt_locked(), pinned = vt_pinned();
+	u8 *mem = vt_alloc(kind, SIZE), buf[64];
+	struct vt_container c;
+	int i, ret[2] = { 0 };
+
+	vt_open_v2(&c);
+	vt_need_granule(&c);
+	for (i = 1; i < devices; i++)
+		vt_add_edu(&c, i);
+	ASSERT_OK(vt_map(&c, IOVA, mem, SIZE, VT_RW, granule));
+	ASSERT_OK(vt_unmap(&c, IOVA + granule, granule, NULL));
+	ASSERT_OK(vt_map(&c, IOVA + SIZE, mem, SIZE, VT_RO, 0));
+	for (i = 0; i < devices; i++)
+		close(c.dev[i].fd);
+
+	/* The last group that leaves ends the mappings, too. */
+	vt_inject_all(true);
+	for (i = devices - 1; i >= 0; i--)
+		ret[i] = ioctl(c.dev[i].group_fd, VFIO_GROUP_UNSET_CONTAINER);
+	vt_inject_all(false);
+	for (i = 0; i < devices; i++) {
+		ASSERT_EQ(ret[i], 0);
+		close(c.dev[i].group_fd);
+	}
+	ASSERT_EQ(vt_locked(), base);
+	ASSERT_EQ(vt_pinned(), pinned);
+	close(c.fd);
+
+	/* Nothing of it can be reached, and all of it can be mapped again. */
+	vt_open_v2(&c);
+	vt_edu_enable(&c.dev[0]);
+	memset(mem, 0, sizeof(buf));
+	vt_fill(buf, sizeof(buf), 1);
+	vt_dma_write(&c.dev[0], IOVA, buf, sizeof(buf));
+	ASSERT_FALSE(vt_filled(mem, sizeof(buf), 1));
+	ASSERT_OK(vt_map(&c, IOVA, mem, SIZE, VT_RW, granule));
+	vt_expect_read(&c.dev[0], IOVA, mem);
+	ASSERT_OK(vt_unmap_all(&c, NULL));
+	vt_close(&c);
+	vt_free(mem, kind, SIZE);
+}
+
+/* The groups leave while nothing can be allocated. */
+static void leave(int devices)
+{
+	vt_need_injection();
+	if (devices > 1) {
+		td_arm();
+		td_set("refuse_sharing", 1);
+	}
+	vt_injection_on = false;
+	leave_pieces(devices, VT_MEM_SCATTERED, SZ_64K);
+	vt_injection_on = true;
+	leave_pieces(devices, VT_MEM_SCATTERED, SZ_4K);
+	leave_pieces(devices, VT_MEM_SCATTERED, SZ_64K);
+	leave_pieces(devices, VT_MEM_THP, SZ_2M);
+}
+
+static void detach_one_domain(void)
+{
+	leave(1);
+}
+
+static void detach_two_domains(void)
+{
+	leave(2);
 }
 
 /* Nothing of all this was lost. */
@@ -361,5 +421,7 @@ VTEST_MAIN(
 	VTEST(unmap_one_domain),
 	VTEST(unmap_two_domains),
 	VTEST(unmap_pinned),
+	VTEST(detach_one_domain),
+	VTEST(detach_two_domains),
 	VTEST(no_leaks),
 )

@@ -12,12 +12,6 @@ struct model {
 	bool dirty[PAGES];
 };
 
-static void open_granule(struct vt_container *c)
-{
-	vt_open_v2(c);
-	vt_need_granule(c);
-}
-
 /* A container in which only the test module's device writes. */
 static struct vt_dev *open_testdev(struct vt_container *c)
 {
@@ -120,7 +114,7 @@ static void cut_einval(void)
 	u64 bitmap[4] = { 0 };
 	u8 *p;
 
-	open_granule(&c);
+	vt_open_granule(&c);
 	p = vt_alloc(VT_MEM_4K, SZ_1M);
 	ASSERT_OK(map(&c, 16, p, 64, 4));
 	ASSERT_OK(unmap(&c, 24, 8));
@@ -152,7 +146,7 @@ static void real_device_all_mapped(void)
 	u64 i;
 	u8 *p;
 
-	open_granule(&c);
+	vt_open_granule(&c);
 	p = vt_alloc(VT_MEM_4K, SZ_1M);
 	ASSERT_OK(map(&c, 3, p, 99, 1));
 	ASSERT_OK(vt_dirty_start(&c));
@@ -204,7 +198,7 @@ static void get_twice_other_offset(void)
 	struct vt_container c;
 	u8 *p;
 
-	open_granule(&c);
+	vt_open_granule(&c);
 	p = vt_alloc(VT_MEM_4K, SZ_1M);
 	ASSERT_OK(map(&c, 9, p, 2, 1));
 	ASSERT_OK(map(&c, 40, p, 70, 2));
@@ -376,7 +370,7 @@ static void holes_are_zero_whatever_was_there(void)
 {
 	struct vt_container c, d;
 
-	open_granule(&c);
+	vt_open_granule(&c);
 	holes_are_zero(&c, NULL);
 	holes_are_zero(&d, open_testdev(&d));
 }
@@ -570,7 +564,7 @@ static void unmap_efault(void)
 	struct vt_container c, d;
 	struct vt_dev *dev;
 
-	open_granule(&c);
+	vt_open_granule(&c);
 	unmap_efault_once(&c, NULL, 0);
 	unmap_efault_once(&c, NULL, SZ_64K);
 	dev = open_testdev(&d);

@@ -5,34 +5,15 @@
 #include <signal.h>
 #include <sys/syscall.h>
 
-#include "vtest.h"
+#include "testdev.h"
 
 #define BASE	(4 * SZ_1G)
 #define U	SZ_64K
 
-static void open_granule(struct vt_container *c)
-{
-	vt_open_v2(c);
-	vt_need_granule(c);
-}
-
-static void wait_ok(pid_t pid)
-{
-	int status;
-
-	ASSERT_EQ(waitpid(pid, &status, 0), pid);
-	ASSERT_EQ(status, 0);
-}
-
 static void kill_after(pid_t pid, unsigned int usec)
 {
-	int status;
-
 	usleep(usec);
-	ASSERT_OK(kill(pid, SIGKILL));
-	ASSERT_EQ(waitpid(pid, &status, 0), pid);
-	if (!WIFSIGNALED(status))
-		FAIL("the child left by itself, status %#x", status);
+	vt_kill(pid);
 }
 
 /* Maps and unmaps for ever, pieces and all. */
@@ -62,7 +43,7 @@ static void killed_with_container(enum vt_mem kind, u64 size, u64 granule)
 	pid_t pid;
 	int i;
 
-	open_granule(&c);
+	vt_open_granule(&c);
 	vt_close(&c);
 	srand(1);
 	pinned = vt_pinned();
@@ -116,7 +97,7 @@ static void killed_container_stays(void)
 	int i;
 	u8 *p;
 
-	open_granule(&c);
+	vt_open_granule(&c);
 	p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	ASSERT_TRUE(p != MAP_FAILED);
 	memset(p, 1, size);
@@ -129,24 +110,24 @@ static void killed_container_stays(void)
 			churn(&c, p, size, granule);
 		kill_after(pid, 20000 + rand() % 150000);
 		ASSERT_EQ(vt_locked(), 0);
-		left = 0;
+		left = (vt_pinned() - pinned) * SZ_4K;
+		ASSERT_EQ(left % granule, 0);
 		if (vt_tables_known(&c.dev[0])) {
+			u64 translated = 0;
+
 			vt_tables_read(&c.dev[0], &t);
 			for (at = 0; at < size; at += granule) {
 				u64 first = !!vt_tables_find(&t, BASE + at), page;
 
 				for (page = at; page < at + granule; page += SZ_4K)
 					ASSERT_EQ(!!vt_tables_find(&t, BASE + page), first);
-				left += first * granule;
+				translated += first * granule;
 			}
 			vt_tables_free(&t);
-			ASSERT_EQ(vt_pinned() - pinned, left / SZ_4K);
-			ASSERT_OK(vt_unmap(&c, BASE, size, &n));
-			ASSERT_EQ(n, left);
-		} else {
-			ASSERT_OK(vt_unmap(&c, BASE, size, &n));
-			ASSERT_EQ(n % granule, 0);
+			ASSERT_EQ(translated, left);
 		}
+		ASSERT_OK(vt_unmap(&c, BASE, size, &n));
+		ASSERT_EQ(n, left);
 		ASSERT_EQ(vt_pinned(), pinned);
 		ASSERT_EQ(vt_locked(), 0);
 		ASSERT_EQ(vt_dma_avail(&c), vt_get_param("dma_entry_limit"));
@@ -161,7 +142,7 @@ static void fork_child_unmaps(void)
 	u64 n;
 	u8 *p;
 
-	open_granule(&c);
+	vt_open_granule(&c);
 	p = vt_alloc(VT_MEM_4K, 8 * U);
 	ASSERT_OK(vt_map(&c, BASE, p, 8 * U, VT_RW, U));
 	pid = fork();
@@ -182,11 +163,59 @@ static void fork_child_unmaps(void)
 		ASSERT_EQ(vt_locked(), 0);
 		exit(0);
 	}
-	wait_ok(pid);
+	vt_wait_exit(pid);
 	EXPECT_EQ(vt_locked(), 5 * U);
 	ASSERT_OK(vt_unmap_all(&c, &n));
 	EXPECT_EQ(n, 5 * U);
 	EXPECT_EQ(vt_locked(), 0);
+}
+
+/* R, S, D: what a process is doing. */
+static char state_of(pid_t pid)
+{
+	char path[32], buf[512], *at;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+	ASSERT_GT(vt_read_file(path, buf, sizeof(buf)), 0);
+	at = strrchr(buf, ')');
+	ASSERT_TRUE(at);
+	return at[2];
+}
+
+/*
+ * Who unmaps for another process is killed while it waits for that one's mmap_lock: the
+ * charge is given back all the same.
+ */
+static void killed_while_uncharging(void)
+{
+	struct vt_container c;
+	int sock, status, i;
+	pid_t pid;
+	u8 *p;
+
+	vt_open_granule(&c);
+	td_need();
+	p = vt_alloc(VT_MEM_4K, 8 * U);
+	ASSERT_OK(vt_map(&c, BASE, p, 8 * U, VT_RW, U));
+	pid = vt_fork_peer(&sock);
+	if (!pid) {
+		vt_hear(sock);
+		vt_unmap(&c, BASE, 4 * U, NULL);
+		vt_tell(sock, 1);
+		pause();
+	}
+	td_hold_mm();
+	vt_tell(sock, 1);
+	for (i = 0; i < 200 && state_of(pid) != 'D'; i++)
+		usleep(10000);
+	/* Or it has left the charge to somebody else. */
+	ASSERT_OK(kill(pid, SIGKILL));
+	usleep(200000);
+	td_release_mm();
+	ASSERT_EQ(waitpid(pid, &status, 0), pid);
+	ASSERT_LOCKED_SOON(getpid(), 4 * U);
+	ASSERT_OK(vt_unmap_all(&c, NULL));
+	ASSERT_LOCKED_SOON(getpid(), 0);
 }
 
 /* Who mapped is gone: DMA goes on, pieces can go, and nobody is uncharged. */
@@ -199,7 +228,7 @@ static void mapper_dies_first(void)
 	u64 n, own;
 	u8 *p;
 
-	open_granule(&c);
+	vt_open_granule(&c);
 	vt_edu_enable(&c.dev[0]);
 	own = vt_locked();
 	pid = fork();
@@ -211,7 +240,7 @@ static void mapper_dies_first(void)
 		ASSERT_OK(vt_unmap(&c, BASE, SZ_2M, NULL));
 		exit(0);
 	}
-	wait_ok(pid);
+	vt_wait_exit(pid);
 	vt_faults_mark(&f);
 	vt_fill(buf, sizeof(buf), 2);
 	vt_dma_write(&c.dev[0], BASE + SZ_2M, buf, sizeof(buf));
@@ -274,11 +303,6 @@ static void after_exec(const struct handover *h)
 	ASSERT_EQ(vt_dma_avail(&c), vt_get_param("dma_entry_limit"));
 }
 
-static void keep_open(int fd)
-{
-	ASSERT_OK(fcntl(fd, F_SETFD, 0));
-}
-
 static void exec_with(bool vaddr)
 {
 	struct handover h = { .vaddr = vaddr };
@@ -286,7 +310,7 @@ static void exec_with(bool vaddr)
 	u8 *p;
 	int fd;
 
-	open_granule(&h.c);
+	vt_open_granule(&h.c);
 	h.memory = syscall(SYS_memfd_create, "memory", 0);
 	ASSERT_GE(h.memory, 0);
 	ASSERT_OK(ftruncate(h.memory, 8 * U));
@@ -298,9 +322,9 @@ static void exec_with(bool vaddr)
 	if (vaddr)
 		ASSERT_OK(vt_unmap_vaddr(&h.c, BASE, 8 * U, NULL));
 
-	keep_open(h.c.fd);
-	keep_open(h.c.dev[0].fd);
-	keep_open(h.c.dev[0].group_fd);
+	vt_keep_open(h.c.fd);
+	vt_keep_open(h.c.dev[0].fd);
+	vt_keep_open(h.c.dev[0].group_fd);
 	fd = syscall(SYS_memfd_create, "handover", 0);
 	ASSERT_EQ(pwrite(fd, &h, sizeof(h), 0), (ssize_t)sizeof(h));
 	snprintf(text, sizeof(text), "%d", fd);
@@ -327,6 +351,7 @@ int main(int argc, char **argv)
 		VTEST(killed_hugetlb),
 		VTEST(killed_container_stays),
 		VTEST(fork_child_unmaps),
+		VTEST(killed_while_uncharging),
 		VTEST(mapper_dies_first),
 		VTEST(exec_new_vaddr),
 		VTEST(exec_old_vaddr),

@@ -4,12 +4,6 @@
 
 #define BASE	(4 * SZ_1G)
 
-static void open_granule(struct vt_container *c)
-{
-	vt_open_v2(c);
-	vt_need_granule(c);
-}
-
 static u64 min_u64(u64 a, u64 b)
 {
 	return a < b ? a : b;
@@ -83,7 +77,7 @@ static void all_granules(enum vt_mem kind, u64 least, u64 most, u64 shift, u64 p
 	u64 granule, size;
 	u8 *p;
 
-	open_granule(&c);
+	vt_open_granule(&c);
 	p = vt_alloc(kind, most + shift);
 	for (granule = SZ_4K; granule <= most; granule *= 2) {
 		size = min_u64(granule * 4 < least ? least : granule * 4, most);
@@ -135,7 +129,7 @@ static void granule_1g_on_small_pages(void)
 	u64 n;
 	u8 *p;
 
-	open_granule(&c);
+	vt_open_granule(&c);
 	p = vt_alloc(VT_MEM_4K, SZ_1G);
 	ASSERT_OK(vt_map(&c, BASE, p, SZ_1G, VT_RW, SZ_1G));
 	EXPECT_EQ(vt_locked(), SZ_1G);
@@ -150,7 +144,7 @@ static void disable_hugepages(void)
 	struct vt_container c;
 	u8 *p;
 
-	open_granule(&c);
+	vt_open_granule(&c);
 	p = vt_alloc(VT_MEM_THP, 4 * SZ_2M);
 	vt_set_param("disable_hugepages", 1);
 	ASSERT_OK(vt_map(&c, BASE, p, 4 * SZ_2M, VT_RW, SZ_2M));
@@ -186,7 +180,7 @@ static void holes_remapped(void)
 	struct vt_container c;
 	u8 *p, *q, *r;
 
-	open_granule(&c);
+	vt_open_granule(&c);
 	p = vt_alloc(VT_MEM_THP, 8 * SZ_2M);
 	q = vt_alloc(VT_MEM_SCATTERED, SZ_2M);
 	r = vt_alloc(VT_MEM_THP, SZ_4M);
@@ -237,7 +231,7 @@ static void hole_and_back(void)
 	int i;
 	u8 *p;
 
-	open_granule(&c);
+	vt_open_granule(&c);
 	p = vt_alloc(VT_MEM_THP, 4 * SZ_2M);
 	ASSERT_OK(vt_map(&c, BASE, p, 4 * SZ_2M, VT_RW, SZ_2M));
 	ASSERT_OK(vt_unmap(&c, BASE + SZ_2M, SZ_2M, NULL));
@@ -265,7 +259,7 @@ static void unmap_spans_all(void)
 	u8 *p;
 	int i;
 
-	open_granule(&c);
+	vt_open_granule(&c);
 	avail = vt_dma_avail(&c);
 	p = vt_alloc(VT_MEM_4K, step);
 	for (i = 0; i < 8; i++) {
@@ -306,7 +300,7 @@ static void unmap_spares_guests(void)
 	u8 *p, *q;
 	u64 n;
 
-	open_granule(&c);
+	vt_open_granule(&c);
 	p = vt_alloc(VT_MEM_4K, SZ_1M);
 	q = vt_alloc(VT_MEM_4K, SZ_1M);
 	ASSERT_OK(vt_map(&c, BASE, p, SZ_1M, VT_RW, SZ_64K));
@@ -337,7 +331,7 @@ static void entry_limit_then_pieces(void)
 	u8 *p;
 
 	vt_set_param("dma_entry_limit", 1);
-	open_granule(&c);
+	vt_open_granule(&c);
 	p = vt_alloc(VT_MEM_4K, SZ_4M);
 	ASSERT_OK(vt_map(&c, BASE, p, SZ_4M, VT_RW, SZ_4K));
 	ASSERT_EQ(vt_map(&c, BASE + SZ_4M, p, SZ_4K, VT_RW, 0), -ENOSPC);
@@ -361,7 +355,7 @@ static void last_page(void)
 	u64 last, top, n;
 	u8 *p;
 
-	open_granule(&c);
+	vt_open_granule(&c);
 	p = vt_alloc(VT_MEM_THP, SZ_4M);
 	last = vt_last_iova(&c);
 	top = last - 4 * SZ_4K + 1;
@@ -398,7 +392,7 @@ static void first_page(void)
 	u64 n;
 	u8 *p;
 
-	open_granule(&c);
+	vt_open_granule(&c);
 	p = vt_alloc(VT_MEM_4K, SZ_64K);
 	ASSERT_OK(vt_map(&c, 0, p, SZ_64K, VT_RW, SZ_4K));
 	ASSERT_OK(vt_unmap(&c, 0, SZ_4K, &n));
@@ -416,7 +410,7 @@ static void same_memory_twice(void)
 	struct vt_container c;
 	u8 *p;
 
-	open_granule(&c);
+	vt_open_granule(&c);
 	p = vt_alloc(VT_MEM_THP, SZ_4M);
 	ASSERT_OK(vt_map(&c, BASE, p, SZ_4M, VT_RW, SZ_4K));
 	ASSERT_OK(vt_map(&c, BASE + SZ_4M, p, SZ_4M, VT_RW, SZ_2M));
@@ -438,7 +432,7 @@ static void close_with_holes(void)
 	u64 at;
 	u8 *p;
 
-	open_granule(&c);
+	vt_open_granule(&c);
 	p = vt_alloc(VT_MEM_4K, SZ_4M);
 	ASSERT_OK(vt_map(&c, BASE, p, SZ_4M, VT_RW, SZ_64K));
 	for (at = 0; at < SZ_4M; at += 2 * SZ_64K)
@@ -460,7 +454,7 @@ static void second_device(void)
 	u8 *p;
 
 	vt_edu_bdf(1);
-	open_granule(&c);
+	vt_open_granule(&c);
 	p = vt_alloc(VT_MEM_THP, 8 * SZ_2M);
 	ASSERT_OK(vt_map(&c, BASE, p, 8 * SZ_2M, VT_RW, SZ_2M));
 	for (at = SZ_2M; at < 8 * SZ_2M; at += SZ_4M)
@@ -571,7 +565,7 @@ static void mmio_pieces(void)
 	u8 *p, *q, *bar;
 	u32 avail;
 
-	open_granule(&c);
+	vt_open_granule(&c);
 	dev = &c.dev[0];
 	vt_edu_enable(dev);
 	p = vt_alloc(VT_MEM_4K, SZ_4M);

@@ -246,7 +246,6 @@ static void dma_goes_on(void)
 static void charge_moves(void)
 {
 	struct vt_container c;
-	int status;
 	pid_t pid;
 	u64 n;
 
@@ -264,8 +263,7 @@ static void charge_moves(void)
 		ASSERT_EQ(vt_locked_of(getppid()), 0);
 		exit(0);
 	}
-	ASSERT_EQ(waitpid(pid, &status, 0), pid);
-	ASSERT_EQ(status, 0);
+	vt_wait_exit(pid);
 	EXPECT_EQ(vt_locked(), 0);
 	/* The owner is dead; there is nobody left to uncharge. */
 	ASSERT_OK(vt_unmap(&c, BASE + 2 * U, U, &n));
@@ -285,7 +283,6 @@ static void charge_moves(void)
 static void charge_needs_rlimit(void)
 {
 	struct vt_container c;
-	int status;
 	pid_t pid;
 
 	open_holey(&c);
@@ -299,8 +296,7 @@ static void charge_needs_rlimit(void)
 		ASSERT_OK(vt_unmap_vaddr(&c, BASE, 8 * U, NULL));
 		exit(0);
 	}
-	ASSERT_EQ(waitpid(pid, &status, 0), pid);
-	ASSERT_EQ(status, 0);
+	vt_wait_exit(pid);
 	pid = fork();
 	ASSERT_GE(pid, 0);
 	if (!pid) {
@@ -309,8 +305,7 @@ static void charge_needs_rlimit(void)
 		ASSERT_EQ(vt_locked(), 0);
 		exit(0);
 	}
-	ASSERT_EQ(waitpid(pid, &status, 0), pid);
-	ASSERT_EQ(status, 0);
+	vt_wait_exit(pid);
 	ASSERT_OK(vt_map_vaddr(&c, BASE, p, 8 * U));
 	EXPECT_EQ(vt_locked(), 4 * U);
 }

@@ -19,7 +19,7 @@ static struct vt_container c;
 static struct vt_dev *dev[2];
 static u8 *mem;
 static u64 granule;
-static bool done;
+static atomic_bool done;
 
 /* Each thread has an area of its own, but they share container and devices. */
 static void *map_pin_unmap(void *arg)
@@ -48,7 +48,7 @@ static void *open_close(void *arg)
 	struct vt_dev *d = arg;
 	int fd;
 
-	while (!__atomic_load_n(&done, __ATOMIC_RELAXED)) {
+	while (!done) {
 		fd = ioctl(d->group_fd, VFIO_GROUP_GET_DEVICE_FD, d->name);
 		ASSERT_GE(fd, 0);
 		close(fd);
@@ -79,7 +79,7 @@ static void race(u64 piece)
 	ASSERT_OK(pthread_create(&opener, NULL, open_close, third));
 	for (t = 0; t < THREADS; t++)
 		ASSERT_OK(pthread_join(thread[t], NULL));
-	__atomic_store_n(&done, true, __ATOMIC_RELAXED);
+	done = true;
 	ASSERT_OK(pthread_join(opener, NULL));
 
 	EXPECT_EQ(td_pinned(dev[0]) + td_pinned(dev[1]), 0);
@@ -106,7 +106,7 @@ static void *pin_on(void *arg)
 	u64 i = 0;
 	int ret;
 
-	while (!__atomic_load_n(&done, __ATOMIC_RELAXED)) {
+	while (!done) {
 		ret = td_pin(d, AREA(0) + i++ * 7 % MANY * PIECE, 4, RW, NULL);
 		/* Not mapped, or about to be unmapped */
 		if (ret != 4)
@@ -139,7 +139,7 @@ static void busy_devices(void)
 			ASSERT_OK(vt_unmap(&c, AREA(0), MANY * PIECE, &size));
 		ASSERT_EQ(size, MANY * PIECE);
 	}
-	__atomic_store_n(&done, true, __ATOMIC_RELAXED);
+	done = true;
 	for (i = 0; i < 2; i++)
 		ASSERT_OK(pthread_join(thread[i], NULL));
 	EXPECT_EQ(td_pinned(dev[0]) + td_pinned(dev[1]), 0);

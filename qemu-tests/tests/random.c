@@ -5,6 +5,8 @@
  * OPS random calls against a model which knows for each page of IOVA whose it is.
  * The model predicts each result, locked memory and free DMA entries; now and then
  * the IOMMU's page tables are compared with it page by page, and a device does DMA.
+ * A second domain comes and goes, and so does a mediated device, which pins, reads and
+ * writes.
  * Every few calls, VFIO_IOMMU_DMA_EXTENTS has to tell what the model knows.
  * The same SEED does the same; SEED 0 takes one from the clock.
  */
@@ -13,7 +15,7 @@
 #include <stdarg.h>
 #include <time.h>
 
-#include "vtest.h"
+#include "testdev.h"
 
 #define PAGE		SZ_4K
 #define POOL_SIZE	(4 * SZ_2M)
@@ -57,6 +59,7 @@ static struct map {
 
 static struct page {
 	u32 map;			/* in map_of[]; 0: a hole */
+	u32 pins;			/* of the mediated device */
 	u8 *last;			/* the memory that was mapped here last */
 } page[MAX_PAGES];
 
@@ -79,6 +82,9 @@ static u64 live_pages, limit;
 static bool tracking;
 static struct vt_container c;
 static struct vt_dev *edu;
+static struct vt_dev *second;		/* in a domain of its own, or NULL */
+static struct vt_dev *mediated;		/* or NULL */
+static u64 nr_pins, seconds_come, mediated_come;
 static bool has_extents, tells_pgsize;
 static char trace[NR_TRACE][160];
 static u64 counts[16];
@@ -194,6 +200,8 @@ static void drop_page(u32 i)
 	struct map *m = &map_of[page[i].map];
 
 	page[i].map = 0;
+	nr_pins -= page[i].pins;
+	page[i].pins = 0;
 	live_pages--;
 	if (m->region)
 		super_pages--;
@@ -359,7 +367,8 @@ static void bad_map(u64 iova, u8 *vaddr, u64 size, u64 granule)
 	u32 flags = VT_RW | VFIO_DMA_MAP_FLAG_GRANULE;
 	u32 argsz = sizeof(struct vfio_iommu_type1_dma_map);
 	u64 va = (uintptr_t)vaddr;
-	int ret;
+	bool wraps;
+	int ret, want;
 
 	if (granule < SZ_8K)
 		granule = SZ_8K;
@@ -397,9 +406,12 @@ static void bad_map(u64 iova, u8 *vaddr, u64 size, u64 granule)
 	}
 	note("bad map %#llx + %#llx granule %#llx flags %#x argsz %u", iova, size, granule,
 	     flags, argsz);
+	/* What the struct itself says comes first, then where the range ends. */
+	wraps = !(flags >> 31) && argsz == sizeof(struct vfio_iommu_type1_dma_map) &&
+		size && iova + size - 1 < iova;
+	want = wraps ? -EOVERFLOW : -EINVAL;
 	ret = vt_map_raw(&c, argsz, flags, iova, va, size, granule);
-	CHECK(ret == -EINVAL || ret == -EEXIST ||
-	      (ret == -EOVERFLOW && size && iova + size - 1 < iova), "%d", ret);
+	CHECK(ret == want, "%d, not %d", ret, want);
 }
 
 static void op_map(void)
@@ -546,7 +558,7 @@ static void op_unmap_all(void)
  */
 static void op_invalidate(void)
 {
-	u64 iova, size, unmapped = 0, whole = 0, live = 0;
+	u64 iova, size, unmapped = 0, live = 0;
 	u32 i, first, end, n;
 	bool ok = true;
 	struct map *m;
@@ -561,6 +573,10 @@ static void op_invalidate(void)
 	}
 	note("invalidate %#llx + %#llx", iova, size);
 	ret = vt_unmap_vaddr(&c, iova, size, &unmapped);
+	if (mediated) {
+		CHECK(ret == -EBUSY, "%d", ret);
+		return;
+	}
 
 	first = page_from(iova);
 	end = page_to(iova, size);
@@ -581,7 +597,6 @@ static void op_invalidate(void)
 			continue;
 		if (seen != m->live || m->invalid)
 			ok = false;
-		whole += m->size;
 		live += m->live * PAGE;
 	}
 	if (!ok) {
@@ -589,17 +604,42 @@ static void op_invalidate(void)
 		return;
 	}
 	CHECK(ret == 0, "%d", ret);
-	CHECK(unmapped == whole || unmapped == live, "%#llx, not %#llx or %#llx", unmapped,
-	      live, whole);
+	CHECK(unmapped == live, "%#llx, not %#llx", unmapped, live);
 	for (i = first; i < end; i++)
 		if (page[i].map && !map_of[page[i].map].region)
 			map_of[page[i].map].invalid = true;
 }
 
+/* A new vaddr for [iova, iova + size), which is not the mapping m. */
+static void bad_update(const struct map *m, u8 *vaddr, u64 size)
+{
+	u32 i, end = page_to(m->iova, size);
+	int ret, want = -ENOENT;
+
+	for (i = 0; i < nr_maps; i++) {
+		const struct map *other = &map_of[maps[i]];
+
+		/* One that lies in its holes can be what the call names. */
+		if (other->iova == m->iova && other->size == size)
+			return;
+	}
+	if (!size) {
+		want = -EINVAL;
+	} else if (m->iova + size - 1 < m->iova) {
+		want = -vt_wraps();
+	} else {
+		for (i = page_from(m->iova); i < end; i++)
+			if (page[i].map)
+				want = -EINVAL;
+	}
+	note("bad update of %#llx + %#llx as + %#llx", m->iova, m->size, size);
+	ret = vt_map_vaddr(&c, m->iova, vaddr, size);
+	CHECK(ret == want, "%d, not %d", ret, want);
+}
+
 static void op_update(void)
 {
 	struct map *m = any_map();
-	u64 off;
 	u8 *vaddr;
 	u32 i;
 	int ret;
@@ -611,12 +651,7 @@ static void op_update(void)
 		m = &map_of[maps[i]];
 	vaddr = (m->pool->alias && percent(50) ? m->pool->alias : m->pool->base) + m->offset;
 	if (percent(20)) {
-		off = percent(50) ? PAGE : -PAGE;
-		note("bad update of %#llx + %#llx, size by %lld", m->iova, m->size, (long long)off);
-		ret = vt_map_vaddr(&c, m->iova, vaddr, m->size + off);
-		CHECK(ret == -EINVAL || ret == -ENOENT ||
-		      (ret == -EOVERFLOW && m->iova + (m->size + off) - 1 < m->iova),
-		      "%d", ret);
+		bad_update(m, vaddr, percent(50) ? m->size + PAGE : m->size - PAGE);
 		return;
 	}
 	note("update %#llx + %#llx", m->iova, m->size);
@@ -767,39 +802,208 @@ static void op_super(void)
 	      info.locked, info.regions, info.containers);
 }
 
+/* ---- Groups that come and go ---- */
+
+static bool any_invalid(void)
+{
+	u32 i;
+
+	for (i = 0; i < nr_maps; i++)
+		if (map_of[maps[i]].invalid)
+			return true;
+	return false;
+}
+
+/* What is mapped is mapped for the new domain, too. */
+static void second_comes(void)
+{
+	int ret, want = any_invalid() ? -EBUSY : 0;
+
+	note("a second domain comes");
+	td_two_domains();
+	ret = vt_try_add_group(&c, vt_edu_group(1), vt_edu_bdf(1), &second);
+	if (!ret)
+		CHECK(td_get("refused") > 0, "the second device shares the domain");
+	td_disarm();
+	CHECK(ret == want, "%d, not %d", ret, want);
+	if (ret) {
+		second = NULL;
+		return;
+	}
+	vt_edu_enable_beside(second, edu);
+	seconds_come++;
+}
+
+static void second_goes(void)
+{
+	note("the second domain goes");
+	second->bounce = NULL;
+	vt_remove(second);
+	second = NULL;
+}
+
+static void mediated_comes(void)
+{
+	int ret, want = any_invalid() ? -EBUSY : 0;
+
+	note("a mediated device comes");
+	ret = td_try_add(&c, 0, &mediated);
+	CHECK(ret == want, "%d, not %d", ret, want);
+	if (ret)
+		mediated = NULL;
+	else
+		mediated_come++;
+}
+
+static void mediated_goes(void)
+{
+	u32 i;
+
+	note("the mediated device goes");
+	vt_remove(mediated);
+	mediated = NULL;
+	for (i = 0; i < MAX_PAGES; i++)
+		page[i].pins = 0;
+	nr_pins = 0;
+}
+
+static void op_group(void)
+{
+	if (access("/lib/modules/vfio_testdev.ko", F_OK))
+		return;
+	if (percent(50)) {
+		if (second)
+			second_goes();
+		else
+			second_comes();
+	} else {
+		if (mediated)
+			mediated_goes();
+		else
+			mediated_comes();
+	}
+}
+
+static void pin_pages(u32 first, u32 n)
+{
+	static const u32 prots[] = { VTD_READ, VTD_WRITE, VTD_READ | VTD_WRITE };
+	u32 prot = prots[below(3)], i;
+	int ret, want = n;
+
+	for (i = first; i < first + n && want > 0; i++) {
+		const struct map *m = &map_of[page[i].map];
+
+		if (!page[i].map)
+			want = -EINVAL;
+		else if ((prot & VTD_READ && !(m->flags & VT_RO)) ||
+			 (prot & VTD_WRITE && !(m->flags & VT_WO)))
+			want = -EPERM;
+	}
+	note("pin %u pages at %#llx prot %u", n, page_iova(first), prot);
+	ret = td_pin(mediated, page_iova(first), n, prot, NULL);
+	CHECK(ret == want, "%d, not %d", ret, want);
+	for (i = first; ret > 0 && i < first + n; i++)
+		page[i].pins++;
+	if (ret > 0)
+		nr_pins += n;
+}
+
+static void unpin_pages(u32 first, u32 n)
+{
+	int ret, want = 0;
+	u32 i;
+
+	for (i = first; i < first + n; i++)
+		if (!page[i].pins)
+			want = -ENOENT;
+	note("unpin %u pages at %#llx", n, page_iova(first));
+	ret = td_unpin(mediated, page_iova(first), n);
+	CHECK(ret == want, "%d, not %d", ret, want);
+	for (i = first; !ret && i < first + n; i++)
+		page[i].pins--;
+	if (!ret)
+		nr_pins -= n;
+}
+
+/* The CPU reads and writes for the device. */
+static void read_or_write(u32 i)
+{
+	const struct map *m = &map_of[page[i].map];
+	u64 buf[8], iova = page_iova(i) + below(PAGE / 64) * 64;
+	bool write = percent(50);
+	int ret, want = 0;
+
+	if (!page[i].map)
+		want = -EINVAL;
+	else if (!(m->flags & VT_RO) || (write && !(m->flags & VT_WO)))
+		want = -EPERM;
+	note("%s %#llx", write ? "write" : "read", iova);
+	vt_fill(buf, sizeof(buf), op);
+	ret = td_rw(mediated, iova, buf, sizeof(buf), write ? VTD_WRITE : 0);
+	CHECK(ret == want, "%d, not %d", ret, want);
+	if (!ret)
+		CHECK(!memcmp(buf, memory_of(m, iova), sizeof(buf)), "other memory");
+}
+
+static void op_mediated(void)
+{
+	struct map *m = any_map();
+	u32 first = below(MAX_PAGES), n = few(3);
+
+	if (!mediated)
+		return;
+	if (m && percent(90))
+		first = page_from(any_live(m));
+	/* Within a window, for the pages of the next one are not the next pages. */
+	while (n > 1 && (first + n > MAX_PAGES ||
+			 page_iova(first + n - 1) != page_iova(first) + (n - 1) * PAGE))
+		n--;
+	switch (below(4)) {
+	case 0:
+		unpin_pages(first, n);
+		break;
+	case 1:
+		read_or_write(first);
+		break;
+	default:
+		pin_pages(first, n);
+	}
+}
+
 /* Writes to a hole: the memory that was there last stays as it is. */
-static void dma_to_hole(u32 i)
+static void dma_to_hole(struct vt_dev *dev, u32 i)
 {
 	u64 buf[8];
 
 	note("DMA to hole %#llx", page_iova(i));
 	memset(page[i].last, op, sizeof(buf));
 	memset(buf, ~op, sizeof(buf));
-	vt_dma_write(edu, page_iova(i), buf, sizeof(buf));
+	vt_dma_write(dev, page_iova(i), buf, sizeof(buf));
 	memset(buf, op, sizeof(buf));
 	CHECK(!memcmp(buf, page[i].last, sizeof(buf)), "the page that was there was written");
 }
 
-static void dma_to_map(const struct map *m, u64 iova)
+static void dma_to_map(struct vt_dev *dev, const struct map *m, u64 iova)
 {
 	u8 *at = memory_of(m, iova);
 	u64 buf[8];
 
 	if (m->flags & VT_RO) {
 		note("DMA from %#llx", iova);
-		vt_dma_read(edu, iova, buf, sizeof(buf));
+		vt_dma_read(dev, iova, buf, sizeof(buf));
 		CHECK(!memcmp(buf, at, sizeof(buf)), "read something else");
 	}
 	if (m->flags & VT_WO) {
 		note("DMA to %#llx", iova);
 		vt_fill(buf, sizeof(buf), op);
-		vt_dma_write(edu, iova, buf, sizeof(buf));
+		vt_dma_write(dev, iova, buf, sizeof(buf));
 		CHECK(!memcmp(buf, at, sizeof(buf)), "wrote somewhere else");
 	}
 }
 
 static void op_dma(void)
 {
+	struct vt_dev *dev = second && percent(50) ? second : edu;
 	struct map *m = any_map();
 	u32 i = below(MAX_PAGES);
 
@@ -809,7 +1013,7 @@ static void op_dma(void)
 		return;
 	if (page[i].map) {
 		m = &map_of[page[i].map];
-		dma_to_map(m, page_iova(i) + below(PAGE / 64) * 64);
+		dma_to_map(dev, m, page_iova(i) + below(PAGE / 64) * 64);
 		if (percent(50))
 			return;
 		/* The IOTLB has it now: does it forget it? */
@@ -818,7 +1022,7 @@ static void op_dma(void)
 		else
 			unmap_range(m->iova, m->size);
 	}
-	dma_to_hole(i);
+	dma_to_hole(dev, i);
 }
 
 /* ---- The checks ---- */
@@ -847,6 +1051,9 @@ static void check_counts(void)
 
 	CHECK(locked == want, "%#llx, not %#llx", locked, want);
 	CHECK(avail == limit - nr_maps, "%u, not %llu", avail, limit - nr_maps);
+	if (mediated)
+		CHECK(td_pinned(mediated) == (int)nr_pins, "%d, not %llu", td_pinned(mediated),
+		      nr_pins);
 }
 
 static void read_phys(struct pool *p)
@@ -977,16 +1184,13 @@ static void op_extents(void)
 }
 
 /* Page by page: what the IOMMU translates is what the model says, and no more. */
-static void check_tables(void)
+static void check_tables_of(struct vt_dev *dev)
 {
 	struct vt_tables t;
 	u64 at, seen = 0;
-	unsigned int i;
 	size_t e;
 
-	for (i = 0; i < nr_pools; i++)
-		read_phys(&pool[i]);
-	vt_tables_read(edu, &t);
+	vt_tables_read(dev, &t);
 	for (e = 0; e < t.nr; e++) {
 		struct vt_pte *pte = &t.pte[e];
 		struct map *m = map_at(pte->iova);
@@ -1011,9 +1215,21 @@ static void check_tables(void)
 		seen += pte->size / PAGE;
 	}
 	CHECK(seen == live_pages, "%llu, not %llu", seen, live_pages);
+	/* Of two domains the smaller page is told. */
 	if (has_extents)
-		check_extents(0, 0, 64, &t);
+		check_extents(0, 0, 64, second ? NULL : &t);
 	vt_tables_free(&t);
+}
+
+static void check_tables(void)
+{
+	unsigned int i;
+
+	for (i = 0; i < nr_pools; i++)
+		read_phys(&pool[i]);
+	check_tables_of(edu);
+	if (second)
+		check_tables_of(second);
 }
 
 /* ---- The run ---- */
@@ -1079,11 +1295,13 @@ static void run(void)
 		unsigned int weight;	/* of 10000 */
 	} ops[] = {
 		{ "super", op_super, 300 },
-		{ "map", op_map, 4900 },
-		{ "unmap", op_unmap, 3400 },
+		{ "map", op_map, 4750 },
+		{ "unmap", op_unmap, 3250 },
 		{ "dirty", op_dirty, 600 },
 		{ "invalidate", op_invalidate, 340 },
 		{ "update", op_update, 457 },
+		{ "group", op_group, 40 },
+		{ "mediated device", op_mediated, 260 },
 		{ "unmap all", op_unmap_all, 3 },
 	};
 	u64 dma_every, tables_every, start = vt_now();
@@ -1132,9 +1350,15 @@ static void run(void)
 		check_tables();
 	op_unmap_all();
 	check_counts();
+	if (second)
+		second_goes();
+	if (mediated)
+		mediated_goes();
 	for (i = 0; i < ARRAY_SIZE(ops); i++)
 		vt_diag("%llu times %s", counts[i], ops[i].name);
 	vt_diag("%llu of the mappings of registered memory", super_made);
+	vt_diag("a second domain %llu times, a mediated device %llu times", seconds_come,
+		mediated_come);
 	vt_diag("%llu operations in %llu s%s", nr_ops, (vt_now() - start) / 1000000000,
 		tables ? "" : "; no page tables to compare");
 	vt_close(&c);

@@ -618,6 +618,94 @@ static void maps_cost_cgroup(void)
 	ASSERT_OK(rmdir(CGROUP "/vtest"));
 }
 
+/*
+ * What a limited cgroup's child maps until it is out of memory, or killed for that; returns
+ * how often it could.
+ */
+static u64 map_until_refused(struct vt_container *c, const u8 *p, u64 size, u64 stride,
+			     u64 granule, u64 most)
+{
+	static u64 *count;
+	int status;
+	pid_t pid;
+
+	if (!count)
+		count = mmap(NULL, SZ_4K, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	ASSERT_TRUE(count != MAP_FAILED);
+	*count = 0;
+	vt_kernel_may_say("invoked oom-killer|[Oo]ut of memory: Killed process [0-9]+ .super_account.|^ *Call Trace:$");
+	pid = fork();
+	ASSERT_GE(pid, 0);
+	if (!pid) {
+		int ret = 0;
+
+		ASSERT_OK(vt_write_file(CGROUP "/vtest/cgroup.procs", "0"));
+		for (; *count < most && !ret; ++*count)
+			ret = vt_map_super(c, BASE + *count * stride, p, size, VT_RW, granule);
+		_exit(-ret);
+	}
+	ASSERT_EQ(waitpid(pid, &status, 0), pid);
+	vt_diag("%llu maps, then status %#x", *count, status);
+	if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGKILL)
+		ASSERT_EQ(WEXITSTATUS(status), *count < most ? ENOMEM : 0);
+	return *count;
+}
+
+/*
+ * Maps of one registration cost no locked memory: what bounds them is the cgroup, which
+ * pays for page tables, for whatever an IOMMU driver keeps of each map, and for entries.
+ */
+static void maps_end_at_cgroup_limit(void)
+{
+	u64 size = SZ_4M, slab = vt_meminfo("Slab"), n;
+	struct vt_container c;
+	int super;
+	u8 *p;
+
+	need_cgroup();
+	vt_open_v2(&c);
+	super = vt_super_new(&c);
+	p = vt_alloc(VT_MEM_SCATTERED, size);
+	ASSERT_OK(vt_super_register(super, p, size, RW));
+	ASSERT_OK(vt_write_file(CGROUP "/vtest/memory.max", "8M"));
+	n = map_until_refused(&c, p, size, SZ_1G, SZ_4K, 4000);
+	ASSERT_LT(n, 4000);
+	ASSERT_LT(vt_meminfo("Slab"), slab + 32 * SZ_1M);
+	ASSERT_OK(vt_unmap_all(&c, NULL));
+	ASSERT_OK(vt_super_detach(&c));
+	ASSERT_OK(rmdir(CGROUP "/vtest"));
+}
+
+/* Entries alone: maps of a page each, whose tables are one. */
+static void entries_cost_cgroup(void)
+{
+	u64 nr = 30000, i, before;
+	struct vt_container c;
+	pid_t pid;
+	int super;
+	u8 *p;
+
+	need_cgroup();
+	vt_open_v2(&c);
+	super = vt_super_new(&c);
+	p = vt_alloc(VT_MEM_4K, SZ_4K);
+	ASSERT_OK(vt_super_register(super, p, SZ_4K, RW));
+	pid = fork();
+	ASSERT_GE(pid, 0);
+	if (!pid) {
+		ASSERT_OK(vt_write_file(CGROUP "/vtest/cgroup.procs", "0"));
+		before = cgroup_allocated();
+		for (i = 0; i < nr; i++)
+			ASSERT_OK(vt_map_super(&c, BASE + i * SZ_4K, p, SZ_4K, VT_RW, 0));
+		/* A struct vfio_dma is more than 100 bytes. */
+		ASSERT_GE(cgroup_allocated(), before + nr * 100);
+		exit(0);
+	}
+	vt_wait_exit(pid);
+	ASSERT_OK(vt_unmap_all(&c, NULL));
+	ASSERT_OK(rmdir(CGROUP "/vtest"));
+}
+
 #define MOST_PIECES	((1ull << 31) - 1)
 
 /* Where the IOMMU has most IOVA; how much, up to what there can be pieces of a page for. */
@@ -693,8 +781,7 @@ static void too_large_enomem(void)
 	char events[256];
 
 	need_cgroup();
-	vt_open_v2(&c);
-	vt_need_granule(&c);
+	vt_open_granule(&c);
 	some = most_iova(&c, &iova);
 	vt_diag("%#llx of %#llx bytes at %#llx", some, most, iova);
 	/* No IOMMU: nothing of it is pinned. Holes of a GiB take little, dirty pages do not. */
@@ -773,6 +860,8 @@ VTEST_MAIN(
 	VTEST(creator_killed),
 	VTEST(clone_vm),
 	VTEST(maps_cost_cgroup),
+	VTEST(maps_end_at_cgroup_limit),
+	VTEST(entries_cost_cgroup),
 	VTEST(too_large_enomem),
 	VTEST(many_regions),
 )

@@ -227,8 +227,7 @@ static void map_two_domains(void)
 	struct vt_container c;
 	int super;
 
-	td_arm();
-	td_set("refuse_sharing", 1);
+	td_two_domains();
 	super = open_super(&c);
 	vt_add_edu(&c, 1);
 	map_memory(&c, super, VT_MEM_THP);
@@ -285,8 +284,7 @@ static void group_second(void)
 	struct vt_container c;
 	int super;
 
-	td_arm();
-	td_set("refuse_sharing", 1);
+	td_two_domains();
 	super = open_super(&c);
 	map_with_hole(&c, super);
 	sweep_group(&c, super, 1);

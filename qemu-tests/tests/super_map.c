@@ -2,7 +2,7 @@
 /*
  * Mappings of a super-container's memory: where DMA goes, with which page sizes, by
  * whomever they are made, whatever has become of the addresses the memory was
- * registered at; and what mediated devices get to see of it.
+ * registered at.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -16,17 +16,6 @@
 #define SIZE	(4 * SZ_2M)
 #define PAGES(n) ((n) * SZ_4K)
 
-static int open_super(struct vt_container *c)
-{
-	int super;
-
-	vt_open_v2(c);
-	vt_need_super(c);
-	super = vt_super_new(c);
-	vt_edu_enable(&c->dev[0]);
-	return super;
-}
-
 /* A second container, with the k-th device, on the same memory. */
 static struct vt_dev *join(struct vt_container *c, int super, int k)
 {
@@ -34,58 +23,6 @@ static struct vt_dev *join(struct vt_container *c, int super, int k)
 	ASSERT_OK(vt_super_attach(c, super));
 	vt_edu_enable(&c->dev[0]);
 	return &c->dev[0];
-}
-
-static u64 seed;
-
-/* The device writes at iova what comes to be at p. */
-static void expect_write(struct vt_dev *dev, u64 iova, void *p)
-{
-	u8 buf[64];
-
-	vt_fill(buf, sizeof(buf), ++seed);
-	vt_dma_write(dev, iova, buf, sizeof(buf));
-	if (memcmp(buf, p, sizeof(buf)))
-		FAIL("%s does not write the memory at %#llx", dev->name, iova);
-}
-
-static void expect_dma(struct vt_dev *dev, u64 iova, void *p)
-{
-	vt_expect_read(dev, iova, p);
-	expect_write(dev, iova, p);
-}
-
-/* The device cannot write p by way of iova: the attempt faults. */
-static void expect_no_write(struct vt_dev *dev, u64 iova, void *p)
-{
-	struct vt_faults f;
-	u8 buf[64];
-
-	vt_faults_mark(&f);
-	memset(p, 0x55, sizeof(buf));
-	memset(buf, 0xaa, sizeof(buf));
-	vt_dma_write(dev, iova, buf, sizeof(buf));
-	memset(buf, 0x55, sizeof(buf));
-	if (memcmp(p, buf, sizeof(buf)))
-		FAIL("%s wrote to %#llx", dev->name, iova);
-	/* Of the drivers those that show their tables can be relied upon to log each. */
-	if (vt_tables_known(dev))
-		ASSERT_TRUE(vt_faults_hit(&f, iova, SZ_4K));
-}
-
-/* The page tables have [mem, mem + size) there, as large as it can be; NULL: nothing. */
-static void expect_tables(struct vt_dev *dev, u64 iova, u64 size, const void *mem, u32 flags,
-			  u64 granule)
-{
-	struct vt_info info;
-	struct vt_tables t;
-
-	if (!vt_tables_known(dev))
-		return;
-	vt_info(dev->c, &info);
-	vt_tables_read(dev, &t);
-	vt_tables_expect(&t, &info, iova, size, mem, flags, granule, NULL);
-	vt_tables_free(&t);
 }
 
 /* DMA_EXTENTS tells of a mapping of a super-container; with which pages at most. */
@@ -129,7 +66,7 @@ static void dma(void)
 	int super;
 	u8 *p;
 
-	super = open_super(&c);
+	super = vt_open_super(&c);
 	dev = &c.dev[0];
 	p = vt_alloc(VT_MEM_4K, SZ_1M);
 	base = vt_locked();
@@ -137,18 +74,18 @@ static void dma(void)
 	ASSERT_OK(vt_super_register(super, p, SZ_1M, RW));
 	ASSERT_EQ(vt_locked(), base + SZ_1M);
 	ASSERT_EQ(vt_pinned(), pinned + SZ_1M / SZ_4K);
-	expect_tables(dev, BASE, SZ_1M, NULL, 0, 0);
+	vt_expect_tables(dev, BASE, SZ_1M, NULL, 0, 0);
 
 	ASSERT_OK(vt_map_super(&c, BASE, p, SZ_1M, VT_RW, 0));
-	expect_dma(dev, BASE, p);
-	expect_dma(dev, BASE + SZ_1M - SZ_4K, p + SZ_1M - SZ_4K);
+	vt_expect_dma(dev, BASE, p);
+	vt_expect_dma(dev, BASE + SZ_1M - SZ_4K, p + SZ_1M - SZ_4K);
 	ASSERT_EQ(vt_locked(), base + SZ_1M);
 	ASSERT_EQ(vt_pinned(), pinned + SZ_1M / SZ_4K);
 
 	/* Unmapping ends the DMA, and leaves the memory pinned and paid for. */
 	ASSERT_OK(vt_unmap(&c, BASE, SZ_1M, &n));
 	ASSERT_EQ(n, SZ_1M);
-	expect_no_write(dev, BASE, p);
+	vt_expect_no_dma(dev, BASE, p);
 	ASSERT_SUPER(super, SZ_1M, SZ_1M, 1, 1);
 	ASSERT_EQ(vt_locked(), base + SZ_1M);
 	ASSERT_EQ(vt_pinned(), pinned + SZ_1M / SZ_4K);
@@ -156,11 +93,11 @@ static void dma(void)
 	/* A part of it, elsewhere, and twice. */
 	ASSERT_OK(vt_map_super(&c, BASE + SZ_1G, p + SZ_64K, SZ_64K, VT_RW, 0));
 	ASSERT_OK(vt_map_super(&c, BASE + 2 * SZ_1G, p + SZ_64K, SZ_64K, VT_RW, 0));
-	expect_dma(dev, BASE + SZ_1G + SZ_4K, p + SZ_64K + SZ_4K);
-	expect_dma(dev, BASE + 2 * SZ_1G + SZ_4K, p + SZ_64K + SZ_4K);
+	vt_expect_dma(dev, BASE + SZ_1G + SZ_4K, p + SZ_64K + SZ_4K);
+	vt_expect_dma(dev, BASE + 2 * SZ_1G + SZ_4K, p + SZ_64K + SZ_4K);
 	ASSERT_EQ(vt_locked(), base + SZ_1M);
 	ASSERT_OK(vt_unmap(&c, BASE + SZ_1G, SZ_64K, NULL));
-	expect_dma(dev, BASE + 2 * SZ_1G, p + SZ_64K);
+	vt_expect_dma(dev, BASE + 2 * SZ_1G, p + SZ_64K);
 	ASSERT_OK(vt_unmap(&c, BASE + 2 * SZ_1G, SZ_64K, NULL));
 
 	ASSERT_OK(vt_super_unregister(super, p, SZ_1M));
@@ -178,7 +115,7 @@ static void two_containers(void)
 	u64 base;
 	u8 *p;
 
-	super = open_super(&c);
+	super = vt_open_super(&c);
 	a = &c.dev[0];
 	b = join(&d, super, 1);
 	p = vt_alloc(VT_MEM_THP, SIZE);
@@ -197,10 +134,10 @@ static void two_containers(void)
 
 	/* The one's mapping goes, the other's stays. */
 	ASSERT_OK(vt_unmap(&c, BASE + SZ_2M, SZ_2M, NULL));
-	expect_no_write(a, BASE + SZ_2M, p + SZ_2M);
-	expect_dma(b, 2 * BASE + SZ_2M, p + SZ_2M);
+	vt_expect_no_dma(a, BASE + SZ_2M, p + SZ_2M);
+	vt_expect_dma(b, 2 * BASE + SZ_2M, p + SZ_2M);
 	vt_close(&c);
-	expect_dma(b, 2 * BASE, p);
+	vt_expect_dma(b, 2 * BASE, p);
 	ASSERT_SUPER(super, SIZE, SIZE, 1, 1);
 }
 
@@ -213,7 +150,7 @@ static void with_granule(struct vt_container *c, u8 *mem, u64 size, u64 granule)
 
 	ASSERT_OK(vt_map_super(c, BASE, mem, size, VT_RW, granule));
 	ASSERT_EQ(vt_dma_avail(c), avail - 1);
-	expect_tables(dev, BASE, size, mem, VT_RW, granule);
+	vt_expect_tables(dev, BASE, size, mem, VT_RW, granule);
 	expect_extents(c, BASE, size, mem, VT_RW, granule);
 	vt_expect_read(dev, BASE + size - SZ_4K, mem + size - SZ_4K);
 	if (!granule || size / granule < 3) {
@@ -224,23 +161,23 @@ static void with_granule(struct vt_container *c, u8 *mem, u64 size, u64 granule)
 	/* A hole; other memory of the same registration in it; the piece back. */
 	ASSERT_OK(vt_unmap(c, BASE + at, granule, &n));
 	ASSERT_EQ(n, granule);
-	expect_tables(dev, BASE, at, mem, VT_RW, granule);
-	expect_tables(dev, BASE + at, granule, NULL, 0, 0);
-	expect_tables(dev, BASE + at + granule, size - at - granule, mem + at + granule, VT_RW,
+	vt_expect_tables(dev, BASE, at, mem, VT_RW, granule);
+	vt_expect_tables(dev, BASE + at, granule, NULL, 0, 0);
+	vt_expect_tables(dev, BASE + at + granule, size - at - granule, mem + at + granule, VT_RW,
 		      granule);
 	ASSERT_OK(vt_map_super(c, BASE + at, mem, granule, VT_RO, 0));
-	expect_tables(dev, BASE + at, granule, mem, VT_RO, 0);
+	vt_expect_tables(dev, BASE + at, granule, mem, VT_RO, 0);
 	expect_extents(c, BASE + at, granule, mem, VT_RO, 0);
 	expect_extents(c, BASE, at, mem, VT_RW, granule);
 	vt_expect_read(dev, BASE + at, mem);
 	ASSERT_OK(vt_unmap(c, BASE + at, granule, &n));
 	ASSERT_EQ(n, granule);
-	expect_tables(dev, BASE + at + granule, size - at - granule, mem + at + granule, VT_RW,
+	vt_expect_tables(dev, BASE + at + granule, size - at - granule, mem + at + granule, VT_RW,
 		      granule);
 out:
 	ASSERT_EQ(vt_locked(), locked);
 	ASSERT_OK(vt_unmap(c, BASE, size, NULL));
-	expect_tables(dev, BASE, size, NULL, 0, 0);
+	vt_expect_tables(dev, BASE, size, NULL, 0, 0);
 	ASSERT_EQ(vt_dma_avail(c), avail);
 	ASSERT_EQ(vt_locked(), locked);
 }
@@ -257,7 +194,7 @@ static void all_granules(enum vt_mem kind, u64 size, u64 skip)
 	size_t i;
 	int super;
 
-	super = open_super(&c);
+	super = vt_open_super(&c);
 	locked = vt_locked();
 	ASSERT_OK(vt_super_register(super, mem + skip, size, RW));
 	for (i = 0; i < ARRAY_SIZE(granules); i++)
@@ -299,7 +236,7 @@ static void granules_hugetlb_1g(void)
 	struct vt_container c;
 	int super;
 
-	super = open_super(&c);
+	super = vt_open_super(&c);
 	ASSERT_OK(vt_super_register(super, mem, SZ_1G, RW));
 	with_granule(&c, mem, SZ_1G, 0);
 	with_granule(&c, mem, SZ_1G, SZ_2M);
@@ -318,7 +255,7 @@ static void large_pages(void)
 	int super;
 	u8 *mem;
 
-	super = open_super(&c);
+	super = vt_open_super(&c);
 	vt_need_tables(&c.dev[0]);
 	mem = vt_alloc(VT_MEM_THP, SIZE);
 	ASSERT_OK(vt_super_register(super, mem, SIZE, RW));
@@ -346,7 +283,7 @@ static void no_hugepages(void)
 	int super;
 	u8 *mem;
 
-	super = open_super(&c);
+	super = vt_open_super(&c);
 	vt_need_tables(&c.dev[0]);
 	mem = vt_alloc(VT_MEM_THP, SIZE);
 	vt_set_param("disable_hugepages", 1);
@@ -369,7 +306,7 @@ static void beside_plain(void)
 	u64 base;
 	size_t i;
 
-	super = open_super(&c);
+	super = vt_open_super(&c);
 	mem = vt_alloc(VT_MEM_THP, SIZE);
 	own = vt_alloc(VT_MEM_THP, SIZE);
 	base = vt_locked();
@@ -384,9 +321,9 @@ static void beside_plain(void)
 	ASSERT_OK(vt_map(&c, BASE + SZ_2M, own + SZ_2M, SZ_2M, VT_RO, SZ_4K));
 	ASSERT_OK(vt_map_super(&c, BASE + SIZE + SZ_2M, mem + SZ_2M, SZ_2M, VT_RW, 0));
 	ASSERT_EQ(vt_locked(), base + 2 * SIZE);
-	expect_dma(&c.dev[0], BASE + SIZE + SZ_2M, mem + SZ_2M);
+	vt_expect_dma(&c.dev[0], BASE + SIZE + SZ_2M, mem + SZ_2M);
 	vt_expect_read(&c.dev[0], BASE + SZ_2M, own + SZ_2M);
-	expect_dma(&c.dev[0], BASE + 2 * SZ_2M, mem + 2 * SZ_2M);
+	vt_expect_dma(&c.dev[0], BASE + 2 * SZ_2M, mem + 2 * SZ_2M);
 
 	vt_extents_read(&c, BASE, 2 * SIZE, 64, &x);
 	for (i = 0; i < x.nr; i++) {
@@ -414,7 +351,7 @@ static void file_memory(void)
 	int super, fd;
 	u8 *p, *q;
 
-	super = open_super(&c);
+	super = vt_open_super(&c);
 	fd = syscall(SYS_memfd_create, "memory", 0);
 	ASSERT_GE(fd, 0);
 	ASSERT_OK(ftruncate(fd, SZ_1M));
@@ -423,7 +360,7 @@ static void file_memory(void)
 	ASSERT_TRUE(p != MAP_FAILED && q != MAP_FAILED);
 	ASSERT_OK(vt_super_register(super, p, SZ_1M, RW));
 	ASSERT_OK(vt_map_super(&c, BASE, p, SZ_1M, VT_RW, SZ_64K));
-	expect_dma(&c.dev[0], BASE + 3 * SZ_4K, q + 3 * SZ_4K);
+	vt_expect_dma(&c.dev[0], BASE + 3 * SZ_4K, q + 3 * SZ_4K);
 	/* The same pages by their other address are not registered. */
 	ASSERT_EQ(vt_map_super(&c, BASE + SZ_1M, q, SZ_1M, VT_RW, 0), -ENOENT);
 	ASSERT_OK(vt_super_register(super, q, SZ_1M, RW));
@@ -439,7 +376,7 @@ static void read_only(void)
 	int super, fd;
 	u8 *p, *ro;
 
-	super = open_super(&c);
+	super = vt_open_super(&c);
 	/* Memory that the process itself cannot write. */
 	fd = syscall(SYS_memfd_create, "memory", 0);
 	ASSERT_GE(fd, 0);
@@ -450,18 +387,18 @@ static void read_only(void)
 	ASSERT_OK(vt_super_register(super, ro, SZ_64K, RO));
 	ASSERT_EQ(vt_map_super(&c, BASE, ro, SZ_64K, VT_RW, 0), -EPERM);
 	ASSERT_EQ(vt_map_super(&c, BASE, ro, SZ_64K, VT_WO, SZ_4K), -EPERM);
-	expect_tables(&c.dev[0], BASE, SZ_64K, NULL, 0, 0);
+	vt_expect_tables(&c.dev[0], BASE, SZ_64K, NULL, 0, 0);
 	ASSERT_OK(vt_map_super(&c, BASE, ro, SZ_64K, VT_RO, 0));
-	expect_tables(&c.dev[0], BASE, SZ_64K, ro, VT_RO, 0);
+	vt_expect_tables(&c.dev[0], BASE, SZ_64K, ro, VT_RO, 0);
 	vt_expect_read(&c.dev[0], BASE, p);
-	expect_no_write(&c.dev[0], BASE + SZ_4K, p + SZ_4K);
+	vt_expect_no_dma(&c.dev[0], BASE + SZ_4K, p + SZ_4K);
 
 	/* A mapping may ask for less than there is. */
 	ASSERT_OK(vt_super_register(super, p, SZ_64K, RW));
 	ASSERT_OK(vt_map_super(&c, BASE + SZ_1M, p, SZ_64K, VT_RO, SZ_64K));
-	expect_no_write(&c.dev[0], BASE + SZ_1M + SZ_8K, p + SZ_8K);
+	vt_expect_no_dma(&c.dev[0], BASE + SZ_1M + SZ_8K, p + SZ_8K);
 	ASSERT_OK(vt_map_super(&c, BASE + 2 * SZ_1M, p, SZ_64K, VT_RW, SZ_64K));
-	expect_dma(&c.dev[0], BASE + 2 * SZ_1M + SZ_8K, p + SZ_8K);
+	vt_expect_dma(&c.dev[0], BASE + 2 * SZ_1M + SZ_8K, p + SZ_8K);
 }
 
 /* Never written, only read for registering: still a page of its own. */
@@ -471,7 +408,7 @@ static void read_only_untouched(void)
 	int super;
 	u8 *p;
 
-	super = open_super(&c);
+	super = vt_open_super(&c);
 	p = mmap(NULL, SZ_64K, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	ASSERT_TRUE(p != MAP_FAILED);
 	ASSERT_OK(vt_super_register(super, p, SZ_64K, RO));
@@ -488,7 +425,7 @@ static void moved_away(void)
 	u8 *p, *away, *other;
 	int super;
 
-	super = open_super(&c);
+	super = vt_open_super(&c);
 	b = join(&d, super, 1);
 	p = vt_alloc(VT_MEM_THP, SIZE);
 	away = vt_alloc(VT_MEM_4K, SIZE);
@@ -501,28 +438,28 @@ static void moved_away(void)
 	ASSERT_TRUE(other == p);
 	memset(other, 0x77, SIZE);
 
-	expect_dma(&c.dev[0], BASE + SZ_2M, away + SZ_2M);
+	vt_expect_dma(&c.dev[0], BASE + SZ_2M, away + SZ_2M);
 	/* A mapping that is made only now, too: of the pages that were there. */
 	ASSERT_OK(vt_map_super(&d, BASE, p, SIZE, VT_RW, SZ_2M));
-	expect_tables(b, BASE, SIZE, away, VT_RW, SZ_2M);
-	expect_dma(b, BASE + SZ_2M + SZ_4K, away + SZ_2M + SZ_4K);
+	vt_expect_tables(b, BASE, SIZE, away, VT_RW, SZ_2M);
+	vt_expect_dma(b, BASE + SZ_2M + SZ_4K, away + SZ_2M + SZ_4K);
 	ASSERT_OK(vt_unmap(&c, BASE + SZ_2M, SZ_2M, NULL));
 	ASSERT_OK(vt_map_super(&c, BASE + SZ_2M, p + SZ_2M, SZ_2M, VT_RW, SZ_4K));
-	expect_tables(&c.dev[0], BASE + SZ_2M, SZ_2M, away + SZ_2M, VT_RW, SZ_4K);
-	expect_dma(&c.dev[0], BASE + SZ_2M, away + SZ_2M);
+	vt_expect_tables(&c.dev[0], BASE + SZ_2M, SZ_2M, away + SZ_2M, VT_RW, SZ_4K);
+	vt_expect_dma(&c.dev[0], BASE + SZ_2M, away + SZ_2M);
 	ASSERT_EQ(other[SZ_2M], 0x77);
 	/* The other address is not its name. */
 	ASSERT_EQ(vt_map_super(&c, 2 * BASE, away, SIZE, VT_RW, SZ_2M), -ENOENT);
 	/* An ordinary mapping of the address means what is there. */
 	ASSERT_OK(vt_map(&c, 2 * BASE, p, SZ_4K, VT_RW, 0));
-	expect_dma(&c.dev[0], 2 * BASE, p);
+	vt_expect_dma(&c.dev[0], 2 * BASE, p);
 	ASSERT_OK(vt_unmap_all(&c, NULL));
 	ASSERT_OK(vt_unmap_all(&d, NULL));
 	ASSERT_OK(vt_super_unregister(super, p, SIZE));
 	/* And so does registering it again. */
 	ASSERT_OK(vt_super_register(super, p, SIZE, RW));
 	ASSERT_OK(vt_map_super(&d, BASE, p, SIZE, VT_RO, 0));
-	expect_tables(b, BASE, SIZE, other, VT_RO, 0);
+	vt_expect_tables(b, BASE, SIZE, other, VT_RO, 0);
 }
 
 /* Nobody has the pages any more but the super-container. */
@@ -533,7 +470,7 @@ static void unmapped_from_process(enum vt_mem kind, u64 size)
 	struct vt_dev *b;
 	int super;
 
-	super = open_super(&c);
+	super = vt_open_super(&c);
 	b = join(&d, super, 1);
 	p = vt_alloc(kind, size);
 	vt_fill(p, size, 3);
@@ -573,7 +510,7 @@ static void dontneed(void)
 	u8 back[64], *p;
 	int super;
 
-	super = open_super(&c);
+	super = vt_open_super(&c);
 	p = vt_alloc(VT_MEM_4K, SZ_1M);
 	vt_fill(p, SZ_1M, 5);
 	ASSERT_OK(vt_super_register(super, p, SZ_1M, RW));
@@ -597,7 +534,7 @@ static void other_process_maps(void)
 	pid_t pid;
 	u8 *p;
 
-	super = open_super(&c);
+	super = vt_open_super(&c);
 	p = vt_alloc(VT_MEM_THP, SIZE);
 	memset(p, 0, SIZE);
 	ASSERT_OK(vt_super_register(super, p, SIZE, RW));
@@ -650,7 +587,7 @@ static void child_maps_in_container(void)
 	u64 base;
 	u8 *p;
 
-	super = open_super(&c);
+	super = vt_open_super(&c);
 	p = vt_alloc(VT_MEM_4K, SZ_1M);
 	base = vt_locked();
 	ASSERT_OK(vt_super_register(super, p, SZ_1M, RW));
@@ -664,9 +601,9 @@ static void child_maps_in_container(void)
 	}
 	vt_wait_exit(pid);
 	ASSERT_EQ(vt_locked(), base + SZ_1M);
-	expect_dma(&c.dev[0], BASE + SZ_64K, p + SZ_64K);
+	vt_expect_dma(&c.dev[0], BASE + SZ_64K, p + SZ_64K);
 	ASSERT_OK(vt_unmap(&c, BASE + SZ_64K, SZ_64K, NULL));
-	expect_dma(&c.dev[0], BASE, p);
+	vt_expect_dma(&c.dev[0], BASE, p);
 	ASSERT_EQ(vt_locked(), base + SZ_1M);
 }
 
@@ -680,7 +617,7 @@ static void vaddr_passes_over(void)
 	int super;
 	u64 n = 1;
 
-	super = open_super(&c);
+	super = vt_open_super(&c);
 	p = vt_alloc(VT_MEM_4K, SZ_1M);
 	own = vt_alloc(VT_MEM_4K, SZ_1M);
 	ASSERT_OK(vt_super_register(super, p, SZ_1M, RW));
@@ -689,7 +626,7 @@ static void vaddr_passes_over(void)
 	EXPECT_EQ(n, 0);
 	/* It is not without a vaddr now, nor is its entry gone. */
 	ASSERT_REFUSED(&c, vt_map_vaddr(&c, BASE, p, SZ_1M), EINVAL);
-	expect_dma(&c.dev[0], BASE, p);
+	vt_expect_dma(&c.dev[0], BASE, p);
 
 	/* Between others, and in holes of theirs, and with holes of its own. */
 	ASSERT_OK(vt_map(&c, BASE - SZ_1M, own, SZ_64K, VT_RW, 0));
@@ -699,11 +636,11 @@ static void vaddr_passes_over(void)
 	ASSERT_OK(vt_unmap(&c, BASE + SZ_1M + SZ_64K + SZ_4K, SZ_4K, NULL));
 	ASSERT_OK(vt_unmap_vaddr(&c, BASE - SZ_1M, 4 * SZ_1M, &n));
 	EXPECT_EQ(n, 4 * SZ_64K);
-	expect_dma(&c.dev[0], BASE + SZ_1M + SZ_64K, p);
+	vt_expect_dma(&c.dev[0], BASE + SZ_1M + SZ_64K, p);
 	ASSERT_EQ(vt_map_vaddr(&c, BASE, p, SZ_1M), -EINVAL);
 	/* A new one can be made while vaddrs are gone. */
 	ASSERT_OK(vt_map_super(&c, BASE + 8 * SZ_1M, p, SZ_1M, VT_RW, 0));
-	expect_dma(&c.dev[0], BASE + 8 * SZ_1M + SZ_4K, p + SZ_4K);
+	vt_expect_dma(&c.dev[0], BASE + 8 * SZ_1M + SZ_4K, p + SZ_4K);
 	ASSERT_OK(vt_map_vaddr(&c, BASE + SZ_1M, own, 4 * SZ_64K));
 	ASSERT_OK(vt_map_vaddr(&c, BASE - SZ_1M, own, SZ_64K));
 	ASSERT_OK(vt_unmap_flags(&c, VFIO_DMA_UNMAP_FLAG_VADDR | VFIO_DMA_UNMAP_FLAG_ALL, 0, 0,
@@ -731,7 +668,7 @@ static void dirty(void)
 	int super;
 	u8 *p;
 
-	super = open_super(&c);
+	super = vt_open_super(&c);
 	p = vt_alloc(VT_MEM_4K, SZ_1M);
 	ASSERT_OK(vt_super_register(super, p, SZ_1M, RW));
 	ASSERT_OK(vt_map_super(&c, BASE, p, SZ_1M, VT_RW, SZ_64K));
@@ -752,550 +689,6 @@ static void dirty(void)
 	EXPECT_EQ(vt_bits(bitmap, 0, 256), 256);
 	ASSERT_OK(vt_dirty_stop(&c));
 	ASSERT_SUPER(super, SZ_1M, SZ_1M, 1, 1);
-}
-
-/* ---- A second domain ---- */
-
-static struct vt_dev *add_second(struct vt_container *c)
-{
-	u64 refused = td_get("refused");
-	struct vt_dev *dev = vt_add_edu(c, 1);
-
-	ASSERT_GT(td_get("refused"), refused);
-	vt_edu_enable(dev);
-	return dev;
-}
-
-/* Replay maps the pages registered, not what is at the address by then. */
-static void replayed(void)
-{
-	u8 *p, *away, *other;
-	struct vt_container c;
-	struct vt_dev *second;
-	int super;
-	u64 base;
-
-	td_arm();
-	td_set("refuse_sharing", 1);
-	super = open_super(&c);
-	p = vt_alloc(VT_MEM_THP, SIZE);
-	away = vt_alloc(VT_MEM_4K, SIZE);
-	ASSERT_OK(vt_super_register(super, p, SIZE, RW));
-	ASSERT_OK(vt_map_super(&c, BASE, p, SIZE, VT_RW, SZ_2M));
-	ASSERT_OK(vt_unmap(&c, BASE + SZ_2M, SZ_2M, NULL));
-	ASSERT_OK(vt_map_super(&c, BASE + SZ_2M, p, SZ_1M, VT_RO, 0));
-	ASSERT_TRUE(mremap(p, SIZE, SIZE, MREMAP_MAYMOVE | MREMAP_FIXED, away) == away);
-	other = mmap(p, SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1,
-		     0);
-	ASSERT_TRUE(other == p);
-	memset(other, 0x77, SIZE);
-	base = vt_locked();
-
-	second = add_second(&c);
-	base += SZ_4K;			/* its own page */
-	ASSERT_EQ(vt_locked(), base);
-	expect_tables(second, BASE, SZ_2M, away, VT_RW, SZ_2M);
-	expect_tables(second, BASE + SZ_2M, SZ_1M, away, VT_RO, 0);
-	expect_tables(second, BASE + SZ_2M + SZ_1M, SZ_1M, NULL, 0, 0);
-	expect_tables(second, BASE + 2 * SZ_2M, 2 * SZ_2M, away + 2 * SZ_2M, VT_RW, SZ_2M);
-	expect_dma(second, BASE, away);
-	expect_dma(&c.dev[0], BASE + SZ_4K, away + SZ_4K);
-	expect_no_write(second, BASE + SZ_2M, away);
-
-	/* Into both, and out of both. */
-	ASSERT_OK(vt_map_super(&c, 2 * BASE, p, SIZE, VT_RW, SZ_2M));
-	expect_tables(second, 2 * BASE, SIZE, away, VT_RW, SZ_2M);
-	ASSERT_OK(vt_unmap(&c, 2 * BASE, SIZE, NULL));
-	expect_tables(second, 2 * BASE, SIZE, NULL, 0, 0);
-	expect_tables(&c.dev[0], 2 * BASE, SIZE, NULL, 0, 0);
-
-	/* The first domain goes; what came to the second stays. */
-	vt_remove(&c.dev[0]);
-	ASSERT_EQ(vt_locked(), base);
-	expect_dma(second, BASE + 2 * SZ_2M, away + 2 * SZ_2M);
-	ASSERT_SUPER(super, SIZE, SIZE, 1, 1);
-	ASSERT_OK(vt_unmap_all(&c, NULL));
-	ASSERT_OK(vt_super_detach(&c));
-	ASSERT_OK(vt_super_unregister(super, p, SIZE));
-	ASSERT_EQ(vt_locked(), 0);
-}
-
-/* A domain that cannot keep the granule is refused, and nothing changes. */
-static void replay_refused(void)
-{
-	struct vt_container c;
-	int super;
-	u64 base;
-	u8 *p;
-
-	td_arm();
-	td_set("refuse_sharing", 1);
-	super = open_super(&c);
-	p = vt_alloc(VT_MEM_4K, SZ_2M);
-	ASSERT_OK(vt_super_register(super, p, SZ_2M, RW));
-	ASSERT_OK(vt_map_super(&c, BASE, p, SZ_2M, VT_RW, SZ_64K));
-	base = vt_locked();
-	td_need_hiding();
-	td_set("hide_pgsizes", SZ_2M - SZ_4K);
-	ASSERT_EQ(vt_try_add_group(&c, vt_edu_group(1), vt_edu_bdf(1), NULL), -EINVAL);
-	ASSERT_EQ(vt_locked(), base);
-	ASSERT_SUPER(super, SZ_2M, SZ_2M, 1, 1);
-	expect_dma(&c.dev[0], BASE + SZ_64K, p + SZ_64K);
-	td_set("hide_pgsizes", 0);
-	add_second(&c);
-	ASSERT_EQ(vt_locked(), base + SZ_4K);
-}
-
-/* ---- An IOMMU driver that fails to unmap ---- */
-
-static void fail_unmaps(int times, int domain)
-{
-	td_set("fail_unmap_domain", domain);
-	td_set("fail_unmap_times", times);
-}
-
-/* One domain, or two, and 1 MiB registered. Returns the super-container. */
-static int open_scattered(struct vt_container *c, bool two, u8 **p)
-{
-	int super;
-
-	td_arm();
-	td_set("refuse_sharing", 1);
-	super = open_super(c);
-	if (two)
-		add_second(c);
-	*p = vt_alloc(VT_MEM_SCATTERED, SZ_1M);
-	ASSERT_OK(vt_super_register(super, *p, SZ_1M, RW));
-	return super;
-}
-
-/*
- * -EIO, and the memory stays what it was: registered, pinned, mapped; until the
- * driver does its work. domain: which one fails, 0: all, 1: the older one.
- */
-static void unmap_fails(bool two, int domain)
-{
-	u64 pinned, locked, n;
-	struct vt_container c;
-	int super;
-	u32 avail;
-	u8 *p;
-
-	super = open_scattered(&c, two, &p);
-	avail = vt_dma_avail(&c);
-	ASSERT_OK(vt_map_super(&c, BASE, p, SZ_1M, VT_RW, SZ_64K));
-	pinned = vt_pinned();
-	locked = vt_locked();
-
-	fail_unmaps(-1, domain);
-	ASSERT_EQ(vt_unmap(&c, BASE + SZ_64K, 2 * SZ_64K, NULL), -EIO);
-	fail_unmaps(0, 0);
-	ASSERT_EQ(vt_super_detach(&c), -EBUSY);
-	ASSERT_EQ(vt_super_unregister(super, p, SZ_1M), -EBUSY);
-	ASSERT_EQ(vt_dma_avail(&c), avail - 1);
-	ASSERT_EQ(vt_pinned(), pinned);
-	ASSERT_EQ(vt_locked(), locked);
-	/* What was not asked for is not concerned. */
-	expect_dma(&c.dev[0], BASE, p);
-	expect_dma(&c.dev[0], BASE + 3 * SZ_64K, p + 3 * SZ_64K);
-	ASSERT_EQ(vt_map_super(&c, BASE + 2 * SZ_64K, p, SZ_64K, VT_RW, 0), -EEXIST);
-
-	/* A range from before it on, to behind it. */
-	ASSERT_OK(vt_unmap(&c, BASE, 4 * SZ_64K, &n));
-	ASSERT_LE(n, 4 * SZ_64K);
-	ASSERT_GE(n, 2 * SZ_64K);
-	expect_tables(&c.dev[0], BASE, 4 * SZ_64K, NULL, 0, 0);
-	if (two)
-		expect_tables(&c.dev[1], BASE, 4 * SZ_64K, NULL, 0, 0);
-	expect_dma(&c.dev[0], BASE + 4 * SZ_64K, p + 4 * SZ_64K);
-	ASSERT_OK(vt_unmap(&c, BASE, SZ_1M, NULL));
-	ASSERT_EQ(vt_dma_avail(&c), avail);
-	ASSERT_OK(vt_super_unregister(super, p, SZ_1M));
-	ASSERT_OK(vt_super_detach(&c));
-	vt_close(&c);
-	td_disarm();
-}
-
-static void unmap_fails_one(void)
-{
-	unmap_fails(false, 0);
-}
-
-static void unmap_fails_first(void)
-{
-	unmap_fails(true, 1);
-}
-
-static void unmap_fails_second(void)
-{
-	unmap_fails(true, 2);
-}
-
-/* A map fails, and cannot be undone: the region stays in use until it is. */
-static void undo_fails(bool two, int last_skip)
-{
-	struct vt_container c;
-	int super, skip;
-	u8 *p;
-
-	super = open_scattered(&c, two, &p);
-
-	for (skip = 5; skip <= last_skip; skip += 250) {
-		td_fail_to_undo(skip);
-		ASSERT_EQ(vt_map_super(&c, BASE, p, SZ_1M, VT_RW, SZ_4K), -ENOMEM);
-		ASSERT_EQ(vt_map_super(&c, 2 * BASE, p, SZ_1M, VT_RW, 0), -EIO);
-		ASSERT_EQ(vt_super_unregister(super, p, SZ_1M), -EBUSY);
-		ASSERT_EQ(vt_super_detach(&c), -EBUSY);
-		ASSERT_EQ(vt_unmap(&c, BASE, SZ_1M, NULL), -EIO);
-		fail_unmaps(0, 0);
-		if (skip == 255) {
-			ASSERT_OK(vt_unmap(&c, BASE, SZ_1M, NULL));
-			ASSERT_OK(vt_super_unregister(super, p, SZ_1M));
-			ASSERT_OK(vt_super_register(super, p, SZ_1M, RW));
-		}
-		ASSERT_OK(vt_map_super(&c, BASE, p, SZ_1M, VT_RW, SZ_4K));
-		expect_dma(&c.dev[0], BASE + SZ_64K, p + SZ_64K);
-		ASSERT_OK(vt_unmap(&c, BASE, SZ_1M, NULL));
-	}
-
-	td_fail_to_undo(last_skip);
-	ASSERT_EQ(vt_map_super(&c, BASE, p, SZ_1M, VT_RW, SZ_4K), -ENOMEM);
-	ASSERT_EQ(vt_super_detach(&c), -EBUSY);
-	fail_unmaps(0, 0);
-	ASSERT_OK(vt_super_detach(&c));
-	ASSERT_OK(vt_super_unregister(super, p, SZ_1M));
-	vt_close(&c);
-}
-static void undo_fails_one(void)
-{
-	undo_fails(false, 255);
-}
-static void undo_fails_two(void)
-{
-	undo_fails(true, 505);
-}
-/* It fails for good: memory and charge go with the container. */
-static void teardown_fails(void)
-{
-	u64 pinned = vt_pinned();
-	struct vt_container c;
-	int super;
-	u8 *p;
-
-	td_arm();
-	super = open_super(&c);
-	p = vt_alloc(VT_MEM_THP, SIZE);
-	ASSERT_OK(vt_super_register(super, p, SIZE, RW));
-	ASSERT_OK(vt_map_super(&c, BASE, p, SIZE, VT_RW, SZ_2M));
-	fail_unmaps(-1, 0);
-	ASSERT_EQ(vt_unmap(&c, BASE, SIZE, NULL), -EIO);
-	vt_close(&c);
-	fail_unmaps(0, 0);
-	ASSERT_SUPER(super, SIZE, SIZE, 1, 0);
-	ASSERT_OK(vt_super_unregister(super, p, SIZE));
-	ASSERT_EQ(vt_locked(), 0);
-	ASSERT_EQ(vt_pinned(), pinned);
-}
-
-/* ---- Mediated devices ---- */
-
-/* A container with nothing but an emulated device. */
-static int open_mediated(struct vt_container *c, struct vt_dev **dev)
-{
-	vt_open_empty(c, VFIO_TYPE1v2_IOMMU);
-	*dev = td_add(c, 0);
-	vt_need_super(c);
-	return vt_super_new(c);
-}
-
-static void expect_told(struct vt_dev *dev, u64 iova, u64 size)
-{
-	struct vtd_event ev = { 0 };
-
-	ASSERT_EQ(td_told(dev, &ev, 1), 1);
-	EXPECT_EQ(ev.iova, iova);
-	EXPECT_EQ(ev.size, size);
-}
-
-static void mediated_pins(void)
-{
-	u64 base, pfn[4], phys[4], pinned, size;
-	struct vt_container c;
-	struct vt_dev *dev;
-	int super, i;
-	u8 *p;
-
-	super = open_mediated(&c, &dev);
-	p = vt_alloc(VT_MEM_4K, SZ_1M);
-	base = vt_locked();
-	vt_phys_range(p + PAGES(7), 4, phys);
-	ASSERT_OK(vt_super_register(super, p, SZ_1M, RW));
-	ASSERT_OK(vt_map_super(&c, BASE, p, SZ_1M, VT_RW, SZ_64K));
-	ASSERT_EQ(vt_locked(), base + SZ_1M);
-	/* What is there by now is of no interest. */
-	ASSERT_TRUE(mmap(p, SZ_1M, PROT_READ | PROT_WRITE,
-			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == p);
-	memset(p, 0x77, SZ_1M);
-
-	pinned = vt_pinned();
-	ASSERT_EQ(td_pin(dev, BASE + PAGES(7), 4, VTD_READ | VTD_WRITE, pfn), 4);
-	for (i = 0; i < 4; i++)
-		EXPECT_EQ(pfn[i] * SZ_4K, phys[i]);
-	EXPECT_EQ(vt_locked(), base + SZ_1M);
-	ASSERT_EQ(td_pin(dev, BASE + PAGES(9), 4, VTD_READ | VTD_WRITE, NULL), 4);
-	ASSERT_OK(td_unpin(dev, BASE + PAGES(9), 4));
-	EXPECT_EQ(vt_locked(), base + SZ_1M);
-	EXPECT_EQ(td_pinned(dev), 4);
-
-	/* Pieces elsewhere concern it not, its own does. */
-	td_told(dev, NULL, 0);
-	ASSERT_OK(vt_unmap(&c, BASE + 4 * SZ_64K, SZ_64K, NULL));
-	EXPECT_EQ(td_pinned(dev), 4);
-	td_told(dev, NULL, 0);
-	ASSERT_OK(vt_unmap(&c, BASE, SZ_64K, &size));
-	expect_told(dev, BASE, SZ_64K);
-	EXPECT_EQ(size, SZ_64K);
-	EXPECT_EQ(td_pinned(dev), 0);
-	EXPECT_EQ(td_pin(dev, BASE, 1, VTD_READ, NULL), -EINVAL);
-	EXPECT_EQ(vt_locked(), base + SZ_1M);
-	EXPECT_EQ(vt_pinned(), pinned);
-	ASSERT_SUPER(super, SZ_1M, SZ_1M, 1, 1);
-
-	ASSERT_OK(vt_unmap_all(&c, NULL));
-	ASSERT_OK(vt_super_unregister(super, p, SZ_1M));
-	EXPECT_EQ(vt_locked(), base);
-	EXPECT_EQ(vt_pinned(), pinned - SZ_1M / SZ_4K);
-}
-
-/* Registered or not, memory that is mapped read-only is read-only. */
-static void mediated_permissions(void)
-{
-	struct vt_container c;
-	struct vt_dev *dev;
-	char buf[8] = "nothing";
-	int super;
-	u8 *p;
-
-	super = open_mediated(&c, &dev);
-	p = vt_alloc(VT_MEM_4K, SZ_64K);
-	memset(p, 0x11, SZ_64K);
-	ASSERT_OK(vt_super_register(super, p, SZ_64K, RW));
-	ASSERT_OK(vt_map_super(&c, BASE, p, SZ_64K, VT_RO, 0));
-	EXPECT_EQ(td_pin(dev, BASE, 1, VTD_READ | VTD_WRITE, NULL), -EPERM);
-	EXPECT_EQ(td_write(dev, BASE, buf, sizeof(buf)), -EPERM);
-	EXPECT_EQ(p[0], 0x11);
-	EXPECT_EQ(td_read(dev, BASE, buf, sizeof(buf)), 0);
-	EXPECT_EQ(buf[0], 0x11);
-	EXPECT_EQ(td_pin(dev, BASE, 1, VTD_READ, NULL), 1);
-	EXPECT_EQ(td_pin(dev, BASE + SZ_64K - SZ_4K, 2, VTD_READ, NULL), -EINVAL);
-	EXPECT_EQ(td_read(dev, BASE + SZ_64K - 4, buf, sizeof(buf)), -EINVAL);
-	EXPECT_EQ(vt_locked(), SZ_64K);
-}
-
-/* Over pages, pieces and mappings; by a process and by a kernel thread. */
-static void mediated_rw(u32 flags)
-{
-	static u8 out[3 * SZ_64K], in[3 * SZ_64K];
-	u8 *p, *own, *away;
-	struct vt_container c;
-	struct vt_dev *dev;
-	int super;
-
-	super = open_mediated(&c, &dev);
-	p = vt_alloc(VT_MEM_THP, SZ_2M);
-	own = vt_alloc(VT_MEM_4K, SZ_64K);
-	away = vt_alloc(VT_MEM_4K, SZ_2M);
-	ASSERT_OK(vt_super_register(super, p, SZ_2M, RW));
-	ASSERT_OK(vt_map_super(&c, BASE, p, SZ_1M, VT_RW, SZ_64K));
-	ASSERT_OK(vt_map(&c, BASE + SZ_1M, own, SZ_64K, VT_RW, 0));
-	ASSERT_TRUE(mremap(p, SZ_2M, SZ_2M, MREMAP_MAYMOVE | MREMAP_FIXED, away) == away);
-
-	vt_fill(out, sizeof(out), 1);
-	ASSERT_OK(td_rw(dev, BASE + 3 * SZ_64K - 24, out, SZ_64K + 48, flags | VTD_WRITE));
-	EXPECT_EQ(memcmp(away + 3 * SZ_64K - 24, out, SZ_64K + 48), 0);
-	memset(in, 0, sizeof(in));
-	ASSERT_OK(td_rw(dev, BASE + 3 * SZ_64K - 24, in, SZ_64K + 48, flags));
-	EXPECT_EQ(memcmp(in, out, SZ_64K + 48), 0);
-	/* From the registered memory into ordinary memory. */
-	ASSERT_OK(td_rw(dev, BASE + SZ_1M - 100, out, 200, flags | VTD_WRITE));
-	EXPECT_EQ(memcmp(away + SZ_1M - 100, out, 100), 0);
-	EXPECT_EQ(memcmp(own, out + 100, 100), 0);
-	/* Not into holes. */
-	ASSERT_OK(vt_unmap(&c, BASE + 5 * SZ_64K, SZ_64K, NULL));
-	EXPECT_EQ(td_rw(dev, BASE + 5 * SZ_64K - 8, in, 16, flags), -EINVAL);
-	EXPECT_EQ(td_rw(dev, BASE + 5 * SZ_64K, out, 8, flags | VTD_WRITE), -EINVAL);
-	EXPECT_EQ(vt_locked(), SZ_2M);
-	vt_close(&c);
-	ASSERT_SUPER(super, SZ_2M, SZ_2M, 1, 0);
-}
-
-static void mediated_rw_process(void)
-{
-	mediated_rw(0);
-}
-
-static void mediated_rw_kthread(void)
-{
-	mediated_rw(VTD_KTHREAD);
-}
-
-/* The memory's process is gone: device and kernel threads reach it as before. */
-static void mediated_creator_gone(void)
-{
-	u64 pfn[2] = { 0 }, phys, pinned;
-	struct vt_container c;
-	struct vt_dev *dev;
-	u8 *p, buf[64];
-	int sock, super;
-	pid_t pid;
-
-	vt_open_empty(&c, VFIO_TYPE1v2_IOMMU);
-	dev = td_add(&c, 0);
-	vt_need_super(&c);
-	pinned = vt_pinned();
-	pid = vt_fork_peer(&sock);
-	if (!pid) {
-		super = vt_super_new(&c);
-		p = vt_alloc(VT_MEM_4K, SZ_1M);
-		vt_fill(p, SZ_1M, 9);
-		ASSERT_OK(vt_super_register(super, p, SZ_1M, RW));
-		vt_send_fd(sock, super);
-		vt_tell(sock, (uintptr_t)p);
-		vt_tell(sock, vt_phys(p + SZ_4K));
-		vt_hear(sock);
-		exit(0);
-	}
-	super = vt_recv_fd(sock);
-	p = (u8 *)(uintptr_t)vt_hear(sock);
-	phys = vt_hear(sock);
-	ASSERT_OK(vt_map_super(&c, BASE, p, SZ_1M, VT_RW, 0));
-	ASSERT_EQ(td_pin(dev, BASE + SZ_4K, 1, VTD_READ | VTD_WRITE, NULL), 1);
-	vt_tell(sock, 0);
-	vt_wait_exit(pid);
-
-	ASSERT_SUPER(super, SZ_1M, 0, 1, 1);
-	ASSERT_GE(vt_pinned(), pinned + SZ_1M / SZ_4K);
-	ASSERT_EQ(td_pin(dev, BASE + SZ_4K, 2, VTD_READ | VTD_WRITE, pfn), 2);
-	EXPECT_EQ(pfn[0] * SZ_4K, phys);
-	ASSERT_OK(td_read(dev, BASE, buf, sizeof(buf)));
-	EXPECT_TRUE(vt_filled(buf, sizeof(buf), 9));
-	vt_fill(buf, sizeof(buf), 10);
-	ASSERT_OK(td_rw(dev, BASE + SZ_4K, buf, sizeof(buf), VTD_WRITE | VTD_KTHREAD));
-	memset(buf, 0, sizeof(buf));
-	ASSERT_OK(td_read(dev, BASE + SZ_4K, buf, sizeof(buf)));
-	EXPECT_TRUE(vt_filled(buf, sizeof(buf), 10));
-	/* A new mapping, by this process, where it has nothing. */
-	ASSERT_OK(vt_map_super(&c, BASE + SZ_1M, p, SZ_1M, VT_RW, SZ_64K));
-	ASSERT_EQ(td_pin(dev, BASE + SZ_1M + SZ_4K, 1, VTD_READ, pfn), 1);
-	EXPECT_EQ(pfn[0] * SZ_4K, phys);
-	ASSERT_OK(td_unpin(dev, BASE + SZ_1M + SZ_4K, 1));
-	EXPECT_EQ(vt_locked(), 0);
-	vt_close(&c);
-	close(super);
-	ASSERT_PINNED_SOON(pinned);
-}
-
-/* A device that does DMA comes to the container later, goes, and comes again. */
-static void mediated_then_edu(void)
-{
-	struct vt_container c;
-	struct vt_dev *dev, *edu;
-	u8 *p, *away;
-	int super, turn;
-	u64 base;
-
-	super = open_mediated(&c, &dev);
-	p = vt_alloc(VT_MEM_THP, SIZE);
-	away = vt_alloc(VT_MEM_4K, SIZE);
-	ASSERT_OK(vt_super_register(super, p, SIZE, RW));
-	ASSERT_OK(vt_map_super(&c, BASE, p, SIZE, VT_RW, SZ_2M));
-	ASSERT_OK(vt_unmap(&c, BASE + SZ_2M, SZ_2M, NULL));
-	ASSERT_EQ(td_pin(dev, BASE + PAGES(3), 3, VTD_READ | VTD_WRITE, NULL), 3);
-	ASSERT_TRUE(mremap(p, SIZE, SIZE, MREMAP_MAYMOVE | MREMAP_FIXED, away) == away);
-	base = vt_locked();
-	ASSERT_EQ(base, SIZE);
-	for (turn = 0; turn < 2; turn++) {
-		edu = vt_add_edu(&c, 0);
-		ASSERT_EQ(vt_locked(), base);
-		vt_edu_enable(edu);
-		expect_tables(edu, BASE, SZ_2M, away, VT_RW, SZ_2M);
-		expect_tables(edu, BASE + SZ_2M, SZ_2M, NULL, 0, 0);
-		expect_tables(edu, BASE + 2 * SZ_2M, 2 * SZ_2M, away + 2 * SZ_2M, VT_RW, SZ_2M);
-		expect_dma(edu, BASE + 2 * SZ_2M, away + 2 * SZ_2M);
-		ASSERT_EQ(td_pin(dev, BASE + 3 * SZ_2M, 1, VTD_READ, NULL), 1);
-		ASSERT_OK(vt_unmap(&c, edu->bounce_iova, SZ_4K, NULL));
-		ASSERT_EQ(vt_locked(), base);
-		vt_remove(edu);
-		ASSERT_EQ(vt_locked(), base);
-		ASSERT_SUPER(super, SIZE, SIZE, 1, 1);
-	}
-	edu = vt_add_edu(&c, 0);
-	/* The emulated one leaves with what it holds. */
-	vt_remove(dev);
-	ASSERT_EQ(vt_locked(), base);
-	ASSERT_SUPER(super, SIZE, SIZE, 1, 1);
-	vt_edu_enable(edu);
-	expect_dma(edu, BASE, away);
-	ASSERT_OK(vt_unmap_all(&c, NULL));
-	ASSERT_OK(vt_super_unregister(super, p, SIZE));
-	ASSERT_EQ(vt_locked(), 0);
-}
-
-/* With nothing but pins and dma_rw to write, bits tell of single pages. */
-static void mediated_dirty(void)
-{
-	struct vt_container c;
-	struct vt_dev *dev;
-	u64 val = 1;
-	int super;
-	u8 *p;
-
-	super = open_mediated(&c, &dev);
-	p = vt_alloc(VT_MEM_4K, SZ_1M);
-	ASSERT_OK(vt_super_register(super, p, SZ_1M, RW));
-	ASSERT_OK(vt_map_super(&c, BASE, p, SZ_1M, VT_RW, SZ_64K));
-	ASSERT_OK(vt_dirty_start(&c));
-	get_bits(&c, BASE, SZ_1M);
-	EXPECT_EQ(vt_bits(bitmap, 0, 256), 0);
-	ASSERT_OK(td_write(dev, BASE + PAGES(3), &val, sizeof(val)));
-	ASSERT_OK(td_write(dev, BASE + PAGES(17), &val, sizeof(val)));
-	ASSERT_EQ(td_pin(dev, BASE + PAGES(40), 2, VTD_WRITE, NULL), 2);
-	get_bits(&c, BASE, SZ_1M);
-	EXPECT_EQ(vt_bits(bitmap, 0, 256), 4);
-	EXPECT_TRUE(vt_bit(bitmap, 3));
-	EXPECT_TRUE(vt_bit(bitmap, 17));
-	EXPECT_TRUE(vt_bit(bitmap, 40));
-	EXPECT_TRUE(vt_bit(bitmap, 41));
-	/* What stays pinned stays dirty. */
-	get_bits(&c, BASE, SZ_1M);
-	EXPECT_EQ(vt_bits(bitmap, 0, 256), 2);
-	ASSERT_OK(td_write(dev, BASE + PAGES(18), &val, sizeof(val)));
-	memset(bitmap, 0, sizeof(bitmap));
-	ASSERT_OK(vt_unmap_dirty(&c, BASE + SZ_64K, SZ_64K, bitmap, VT_BITMAP_BYTES(SZ_64K), NULL));
-	EXPECT_EQ(vt_bits(bitmap, 0, 16), 1);
-	EXPECT_TRUE(vt_bit(bitmap, 2));
-	EXPECT_EQ(vt_locked(), SZ_1M);
-}
-
-/* The device still holds pages when the container goes: they are let go first. */
-static void mediated_close_with_pins(void)
-{
-	u64 pinned = vt_pinned();
-	struct vt_container c;
-	struct vt_dev *dev;
-	int super;
-	u8 *p;
-
-	super = open_mediated(&c, &dev);
-	p = vt_alloc(VT_MEM_4K, SZ_1M);
-	ASSERT_OK(vt_super_register(super, p, SZ_1M, RW));
-	ASSERT_OK(vt_map_super(&c, BASE, p, SZ_1M, VT_RW, 0));
-	ASSERT_EQ(td_pin(dev, BASE, 8, VTD_READ, NULL), 8);
-	close(super);
-	ASSERT_EQ(vt_locked(), SZ_1M);
-	vt_close(&c);
-	ASSERT_LOCKED_SOON(getpid(), 0);
-	ASSERT_PINNED_SOON(pinned);
 }
 
 VTEST_MAIN(
@@ -1322,20 +715,4 @@ VTEST_MAIN(
 	VTEST(child_maps_in_container),
 	VTEST(vaddr_passes_over),
 	VTEST(dirty),
-	VTEST(replayed),
-	VTEST(replay_refused),
-	VTEST(unmap_fails_one),
-	VTEST(unmap_fails_first),
-	VTEST(unmap_fails_second),
-	VTEST(undo_fails_one),
-	VTEST(undo_fails_two),
-	VTEST(teardown_fails),
-	VTEST(mediated_pins),
-	VTEST(mediated_permissions),
-	VTEST(mediated_rw_process),
-	VTEST(mediated_rw_kthread),
-	VTEST(mediated_creator_gone),
-	VTEST(mediated_then_edu),
-	VTEST(mediated_dirty),
-	VTEST(mediated_close_with_pins),
 )

@@ -29,16 +29,6 @@ static bool more(void)
 	return vt_now() < deadline;
 }
 
-static u64 load(const u64 *p)
-{
-	return __atomic_load_n(p, __ATOMIC_SEQ_CST);
-}
-
-static void store(u64 *p, u64 value)
-{
-	__atomic_store_n(p, value, __ATOMIC_SEQ_CST);
-}
-
 static pthread_t go(void *(*fn)(void *), void *arg)
 {
 	pthread_t thread;
@@ -74,7 +64,7 @@ struct mapper {
 	struct tally tally;
 	u64 granule;
 	/* Odd while this container certainly maps all of the memory. */
-	u64 mapped;
+	_Atomic u64 mapped;
 };
 
 static void *map_unmap(void *arg)
@@ -91,7 +81,7 @@ static void *map_unmap(void *arg)
 			continue;
 		}
 		m->tally.ok++;
-		store(&m->mapped, m->mapped + 1);
+		m->mapped++;
 		ASSERT_EQ(vt_super_unregister(super, mem, SIZE), -EBUSY);
 		if (m->granule) {
 			ASSERT_OK(vt_unmap(&m->c, iova + SZ_2M, SZ_2M, &n));
@@ -99,7 +89,7 @@ static void *map_unmap(void *arg)
 		}
 		if (m->tally.ok % 8 == 0)
 			usleep(200);
-		store(&m->mapped, m->mapped + 1);
+		m->mapped++;
 		ASSERT_OK(vt_unmap(&m->c, iova, SIZE, &n));
 		ASSERT_EQ(n, m->granule ? SZ_2M : SIZE);
 	}
@@ -119,7 +109,7 @@ static void *register_unregister(void *arg)
 		if (ret)
 			ASSERT_EQ(ret, -EEXIST);
 		for (i = 0; i < 2; i++)
-			before[i] = load(&mapper[i].mapped);
+			before[i] = mapper[i].mapped;
 		ret = vt_super_unregister(super, mem, SIZE);
 		if (ret == -EBUSY || ret == -ENOENT) {
 			t->refused++;
@@ -128,7 +118,7 @@ static void *register_unregister(void *arg)
 		ASSERT_OK(ret);
 		t->ok++;
 		for (i = 0; i < 2; i++)
-			if (before[i] % 2 && load(&mapper[i].mapped) == before[i])
+			if (before[i] % 2 && mapper[i].mapped == before[i])
 				FAIL("unregistered while container %d mapped it", i);
 	}
 	return NULL;
@@ -187,7 +177,7 @@ static void map_against_unregister(void)
 
 /* ---- Attach and close ---- */
 
-static int shared_fd = -1;
+static atomic_int shared_fd = -1;
 
 static void *close_and_reopen(void *arg)
 {
@@ -197,7 +187,7 @@ static void *close_and_reopen(void *arg)
 	while (more()) {
 		fd = fcntl(super, F_DUPFD_CLOEXEC, 100);
 		ASSERT_GE(fd, 0);
-		__atomic_store_n(&shared_fd, fd, __ATOMIC_SEQ_CST);
+		shared_fd = fd;
 		if (t->ok++ % 4)
 			usleep(50);
 		close(fd);
@@ -211,7 +201,7 @@ static void *attach_detach(void *arg)
 	int ret;
 
 	while (more()) {
-		ret = vt_super_attach(&m->c, __atomic_load_n(&shared_fd, __ATOMIC_SEQ_CST));
+		ret = vt_super_attach(&m->c, shared_fd);
 		if (ret) {
 			ASSERT_EQ(ret, -EBADF);
 			m->tally.refused++;

@@ -201,7 +201,8 @@ static void unmap_einval(void)
 		ASSERT_EQ(vt_unmap(&c, BASE + 1, SZ_64K, NULL), -EINVAL);
 		ASSERT_EQ(vt_unmap(&c, -SZ_4K, SZ_8K, NULL), -vt_wraps());
 		ASSERT_EQ(vt_unmap(&c, SZ_4K, -SZ_4K + 0x1000, NULL), -EINVAL);
-		for (bit = 3; bit < 32; bit++)
+		/* Bit 3 ends sparse mappings, where there are such. */
+		for (bit = vt_check_extension(&c, 14) == 1 ? 4 : 3; bit < 32; bit++)
 			ASSERT_EQ(vt_unmap_flags(&c, 1u << bit, BASE, SZ_64K, NULL), -EINVAL);
 		ASSERT_EQ(vt_unmap_flags(&c, VFIO_DMA_UNMAP_FLAG_ALL, BASE, 0, NULL), -EINVAL);
 		ASSERT_EQ(vt_unmap_flags(&c, VFIO_DMA_UNMAP_FLAG_ALL, 0, SZ_4K, NULL), -EINVAL);
@@ -423,7 +424,6 @@ static void vaddr_moves_charge(void)
 {
 	struct vt_container c;
 	u8 *p = pages(SZ_64K);
-	int status;
 	pid_t pid;
 
 	vt_open_v2(&c);
@@ -438,8 +438,7 @@ static void vaddr_moves_charge(void)
 		EXPECT_EQ(vt_locked_of(getppid()), 0);
 		exit(0);
 	}
-	ASSERT_EQ(waitpid(pid, &status, 0), pid);
-	ASSERT_EQ(status, 0);
+	vt_wait_exit(pid);
 	EXPECT_EQ(vt_locked(), 0);
 	ASSERT_OK(vt_unmap(&c, BASE, SZ_64K, NULL));
 	EXPECT_EQ(vt_locked(), 0);
@@ -449,7 +448,6 @@ static void vaddr_move_needs_rlimit(void)
 {
 	struct vt_container c;
 	u8 *p = pages(SZ_64K);
-	int status;
 	pid_t pid;
 
 	vt_open_v2(&c);
@@ -463,8 +461,7 @@ static void vaddr_move_needs_rlimit(void)
 		EXPECT_EQ(vt_locked(), 0);
 		exit(0);
 	}
-	ASSERT_EQ(waitpid(pid, &status, 0), pid);
-	ASSERT_EQ(status, 0);
+	vt_wait_exit(pid);
 	EXPECT_EQ(vt_locked(), SZ_64K);
 	ASSERT_OK(vt_map_vaddr(&c, BASE, p, SZ_64K));
 }

@@ -23,7 +23,7 @@
 #define SAMPLES		400000
 
 struct samples {
-	u32 nr;
+	atomic_uint nr;
 	u64 ns[SAMPLES];
 };
 
@@ -66,7 +66,7 @@ static void *work(void *arg)
 		w->ret = peer_map(w->p, w->user, IOVA, w->mem, w->size, w->piece);
 		if (!w->ret)
 			w->ret = peer_unmap(w->p, w->user, IOVA, w->size);
-		i = __atomic_fetch_add(&w->samples->nr, 1, __ATOMIC_RELAXED);
+		i = w->samples->nr++;
 		ASSERT_LT(i, SAMPLES);
 		w->samples->ns[i] = vt_now() - since;
 	}
@@ -137,13 +137,13 @@ static void containers(void)
 }
 
 /* A registration of memory that has to be faulted in and pinned, over and over. */
-static bool stop_registering;
+static atomic_bool stop_registering;
 
 static void *keep_registering(void *arg)
 {
 	struct worker *w = arg;
 
-	while (!__atomic_load_n(&stop_registering, __ATOMIC_RELAXED) && !w->ret) {
+	while (!stop_registering && !w->ret) {
 		w->ret = peer_register(w->p, w->mem, w->size);
 		if (!w->ret)
 			w->ret = peer_unregister(w->p, w->mem, w->size);
@@ -174,7 +174,7 @@ static void registering(void)
 		stop_registering = false;
 		ASSERT_EQ(pthread_create(&thread, NULL, keep_registering, &other), 0);
 		ASSERT_OK(one_round(&p, mem, SIZE, PIECE, 1, &samples[1]));
-		__atomic_store_n(&stop_registering, true, __ATOMIC_RELAXED);
+		stop_registering = true;
 		pthread_join(thread, NULL);
 		ASSERT_OK(other.ret);
 	}

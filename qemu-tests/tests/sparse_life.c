@@ -523,10 +523,10 @@ static void touch(struct vt_dev *dev, u64 page)
 	ASSERT_OK(td_write(dev, BASE + page * SZ_4K + 100, &byte, 1));
 }
 
-/* These pages of [first, first + nr) are dirty, and no others; -1 ends the list. */
-static void expect_dirty(struct vt_container *c, u64 first, u64 nr, const int *pages)
+/* A list: of so many pages from first on these are dirty, and no others; -1 ends it. */
+static void expect_dirty(struct vt_container *c, u64 first, const int *pages)
 {
-	u64 bitmap[PAGES / 64 + 1], i, words = ALIGN_UP(nr, 64) / 64;
+	u64 nr = *pages++, bitmap[PAGES / 64 + 1], i, words = ALIGN_UP(nr, 64) / 64;
 
 	memset(bitmap, 0xff, sizeof(bitmap));
 	ASSERT_OK(vt_dirty_get(c, BASE + first * SZ_4K, nr * SZ_4K, bitmap, words * 8));
@@ -541,8 +541,9 @@ static void expect_dirty(struct vt_container *c, u64 first, u64 nr, const int *p
 	ASSERT_EQ(bitmap[words], ~0ull);
 }
 
-#define EXPECT_DIRTY(c, first, nr, ...)	\
-	expect_dirty(c, first, nr, (const int[]){ __VA_ARGS__ __VA_OPT__(,) -1 })
+/* EXPECT_DIRTY(container, first page, number of pages, dirty pages...) */
+#define EXPECT_DIRTY(c, first, ...)	\
+	expect_dirty(c, first, (const int[]){ __VA_ARGS__, -1 })
 
 static void dirty_bits(void)
 {

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 # Usage: make -k -f scripts/check.mk [list], by scripts/check-all
 # All that proves the project on one base. EXTENT= is whole, backport (what can go wrong
 # with one), gates or arm64. build/BASE/check has a file with the results of each thing to

@@ -1,4 +1,5 @@
 /* tools/testing/selftests/vfio/vfio_iommufd_setup_test.c */
+/* SPDX-License-Identifier: GPL-2.0-only */
 
 TEST(planted)
 {

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 /* Stands alone: a NULL check before kfree(), and an int that is compared twice. */
 static int planted(struct planted *p, int a)
 {

@@ -1,4 +1,5 @@
 /* include/uapi/linux/vfio.h */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /**
  * struct vfio_planted - a mistake
  * @a: there

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 int planted(int a)
 {
 	int array[4] = { 0 };

@@ -87,6 +87,13 @@ int td_unpin(struct vt_dev *dev, u64 iova, u32 npages)
 	return dev_ioctl(dev, VTD_UNPIN, &pin);
 }
 
+int td_pin_late(struct vt_dev *dev, u64 iova, u32 prot)
+{
+	struct vtd_pin pin = { .iova = iova, .npages = !!iova, .prot = prot };
+
+	return dev_ioctl(dev, VTD_PIN_LATE, &pin);
+}
+
 int td_rw(struct vt_dev *dev, u64 iova, void *buf, u64 len, u32 flags)
 {
 	struct vtd_rw rw = {

@@ -21,6 +21,12 @@ int td_try_add(struct vt_container *c, int k, struct vt_dev **dev);
 /* All return -errno on failure. */
 int td_pin(struct vt_dev *dev, u64 iova, u32 npages, u32 prot, u64 *pfns);
 int td_unpin(struct vt_dev *dev, u64 iova, u32 npages);
+/*
+ * Pin the page at iova when the device is next told to unmap something else (0: do not),
+ * within that callback. Returns what the last such pin has returned, -ENODATA if there was
+ * none.
+ */
+int td_pin_late(struct vt_dev *dev, u64 iova, u32 prot);
 int td_read(struct vt_dev *dev, u64 iova, void *buf, u64 len);
 int td_write(struct vt_dev *dev, u64 iova, const void *buf, u64 len);
 /* flags: VTD_WRITE, VTD_KTHREAD */

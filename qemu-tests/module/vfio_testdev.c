@@ -53,6 +53,8 @@ struct vtd {
 	int npinned;
 	u32 nevents;
 	struct vtd_event events[VTD_MAX_EVENTS];
+	struct vtd_pin late;		/* VTD_PIN_LATE, npages 0: none */
+	int late_ret;
 };
 
 struct vtd_rw_work {
@@ -125,6 +127,26 @@ undo:
 	return -ENOMEM;
 }
 
+static int vtd_pin_pages(struct vtd *vtd, const struct vtd_pin *pin,
+			 struct page **pages)
+{
+	int ret, err;
+
+	lockdep_assert_held(&vtd->lock);
+
+	ret = vfio_pin_pages(&vtd->vdev, pin->iova, pin->npages, pin->prot,
+			     pages);
+	if (ret <= 0)
+		return ret;
+
+	err = vtd_remember(vtd, pin);
+	if (err) {
+		vfio_unpin_pages(&vtd->vdev, pin->iova, ret);
+		return err;
+	}
+	return ret;
+}
+
 static int vtd_do_pin(struct vtd *vtd, const struct vtd_pin *pin)
 {
 	u64 __user *upfns = u64_to_user_ptr(pin->pfns);
@@ -139,16 +161,7 @@ static int vtd_do_pin(struct vtd *vtd, const struct vtd_pin *pin)
 		return -ENOMEM;
 
 	mutex_lock(&vtd->lock);
-	ret = vfio_pin_pages(&vtd->vdev, pin->iova, pin->npages, pin->prot,
-			     pages);
-	if (ret > 0) {
-		int err = vtd_remember(vtd, pin);
-
-		if (err) {
-			vfio_unpin_pages(&vtd->vdev, pin->iova, ret);
-			ret = err;
-		}
-	}
+	ret = vtd_pin_pages(vtd, pin, pages);
 	mutex_unlock(&vtd->lock);
 
 	for (i = 0; upfns && i < ret; i++) {
@@ -176,6 +189,21 @@ static int vtd_do_unpin(struct vtd *vtd, const struct vtd_pin *pin)
 	for (i = 0; i < pin->npages && !ret; i++)
 		vtd_forget(vtd, index + i,
 			   xa_to_value(xa_load(&vtd->pins, index + i)));
+	mutex_unlock(&vtd->lock);
+	return ret;
+}
+
+static int vtd_do_pin_late(struct vtd *vtd, const struct vtd_pin *pin)
+{
+	int ret;
+
+	if (pin->npages > 1)
+		return -E2BIG;
+
+	mutex_lock(&vtd->lock);
+	ret = vtd->late_ret;
+	vtd->late = *pin;
+	vtd->late_ret = -ENODATA;
 	mutex_unlock(&vtd->lock);
 	return ret;
 }
@@ -299,6 +327,10 @@ static long vtd_ioctl(struct vfio_device *vdev, unsigned int cmd,
 		if (ret >= 0 && copy_to_user(uarg, &log, sizeof(log)))
 			return -EFAULT;
 		return ret;
+	case VTD_PIN_LATE:
+		if (copy_from_user(&pin, uarg, sizeof(pin)))
+			return -EFAULT;
+		return vtd_do_pin_late(vtd, &pin);
 	case VTD_PINNED:
 		mutex_lock(&vtd->lock);
 		ret = vtd->npinned;
@@ -312,6 +344,7 @@ static long vtd_ioctl(struct vfio_device *vdev, unsigned int cmd,
 static void vtd_dma_unmap(struct vfio_device *vdev, u64 iova, u64 size)
 {
 	struct vtd *vtd = to_vtd(vdev);
+	struct page *page;
 
 	mutex_lock(&vtd->lock);
 	if (vtd->nevents < VTD_MAX_EVENTS)
@@ -319,6 +352,11 @@ static void vtd_dma_unmap(struct vfio_device *vdev, u64 iova, u64 size)
 			(struct vtd_event){ .iova = iova, .size = size };
 	vtd->nevents++;
 	vtd_unpin_range(vtd, iova >> PAGE_SHIFT, vtd_last_index(iova, size));
+	if (vtd->late.npages &&
+	    (vtd->late.iova < iova || vtd->late.iova - iova >= size)) {
+		vtd->late_ret = vtd_pin_pages(vtd, &vtd->late, &page);
+		vtd->late.npages = 0;
+	}
 	mutex_unlock(&vtd->lock);
 }
 
@@ -334,6 +372,8 @@ static void vtd_close(struct vfio_device *vdev)
 	mutex_lock(&vtd->lock);
 	vtd_unpin_range(vtd, 0, ULONG_MAX);
 	vtd->nevents = 0;
+	vtd->late.npages = 0;
+	vtd->late_ret = -ENODATA;
 	mutex_unlock(&vtd->lock);
 }
 
@@ -342,6 +382,7 @@ static int vtd_init_dev(struct vfio_device *vdev)
 	struct vtd *vtd = to_vtd(vdev);
 
 	mutex_init(&vtd->lock);
+	vtd->late_ret = -ENODATA;
 	xa_init(&vtd->pins);
 	return 0;
 }

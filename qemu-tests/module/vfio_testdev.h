@@ -49,5 +49,10 @@ struct vtd_log {
 #define VTD_LOG		_IOWR('V', 0x83, struct vtd_log)
 /* How many pages are pinned now, each counted as often as it is pinned */
 #define VTD_PINNED	_IO('V', 0x84)
+/*
+ * Once, when the device is told to unmap something else, vfio_pin_pages() from within
+ * that callback. Returns what the last such call has returned, -ENODATA if there was none.
+ */
+#define VTD_PIN_LATE	_IOW('V', 0x85, struct vtd_pin)
 
 #endif

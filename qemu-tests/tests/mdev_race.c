@@ -147,8 +147,30 @@ static void busy_devices(void)
 	vt_close(&c);
 }
 
+/* What a device has let go of it cannot pin again before the whole range is gone. */
+static void no_pin_while_unmapping(void)
+{
+	u64 size, base = vt_locked();
+
+	vt_open_empty(&c, VFIO_TYPE1v2_IOMMU);
+	dev[0] = td_add(&c, 0);
+	mem = vt_alloc(VT_MEM_4K, 2 * PIECE);
+	ASSERT_OK(vt_map(&c, AREA(0), mem, PIECE, VT_RW, 0));
+	ASSERT_OK(vt_map(&c, AREA(0) + PIECE, mem + PIECE, PIECE, VT_RW, 0));
+	ASSERT_EQ(td_pin(dev[0], AREA(0), 1, RW, NULL), 1);
+	ASSERT_EQ(td_pin(dev[0], AREA(0) + PIECE, 1, RW, NULL), 1);
+	ASSERT_EQ(td_pin_late(dev[0], AREA(0), RW), -ENODATA);
+	ASSERT_OK(vt_unmap(&c, AREA(0), 2 * PIECE, &size));
+	EXPECT_EQ(size, 2 * PIECE);
+	EXPECT_EQ(td_pin_late(dev[0], 0, 0), -EINVAL);
+	EXPECT_EQ(td_pinned(dev[0]), 0);
+	EXPECT_EQ(vt_locked(), base);
+	vt_close(&c);
+}
+
 VTEST_MAIN(
 	VTEST(race_plain),
 	VTEST(race_pieces),
 	VTEST(busy_devices),
+	VTEST(no_pin_while_unmapping),
 )

@@ -1,18 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # Usage: make -k -f scripts/check.mk [list], by scripts/check-all
-# All that proves the project on one base. EXTENT= is whole, backport (what can go wrong
-# with one), gates or arm64. build/BASE/check has a file with the results of each thing to
-# be proven, there only if it has passed. It depends on a key, a file that says what it was
-# made of and is written only when that has changed: the times of files in a checkout
-# mean nothing. What fails leaves no file and is no error here; a kernel that does not
-# build is one.
+# Checks one base. EXTENT= is whole, backport (what can go wrong with one), gates or arm64.
+# For each thing that has passed, build/BASE/check has a file with its results. It depends
+# on a key, which is a file with a hash of its inputs and is written only when they have
+# changed. (The times of files in a checkout do not tell that.) A thing that fails leaves
+# no file. That is no error for make, except if a kernel does not build.
 check := $(BUILD)/$(BASE)/check
 
-# grep_gates PATTERN: the gates in whose head it is.
+# grep_gates PATTERN: the gates that have it in their head.
 grep_gates = $(patsubst scripts/check/%,gate-%,$(shell grep -l -d skip '^. $1' scripts/check/*))
 gates := $(call grep_gates,Usage: scripts)
 compiling := $(call grep_gates,Needs: a built kernel)
-# Where there is a record to go on from, bisect does more than prefixes.
+# The gate bisect does more than prefixes, but needs a record to begin with.
 gates := $(filter-out $(if $(wildcard records/bisected-$(BASE)),gate-prefixes,gate-bisect),$(gates))
 guests := $(shell qemu-tests/select guests | sed 's/^/guest-/; s/ /-/')
 busted := $(shell scripts/check-one mutants)
@@ -35,8 +34,8 @@ kernels += $(if $(filter $(compiling),$(gates)),$(filter-out $(kernels),build-pl
 compare := $(if $(filter guest-unpatched-icount,$(guests)),cost)
 compare += $(if $(wildcard $(BUILD)/$(BASE)/linux/tools/testing/selftests/vfio),$(if $(filter guest-unpatched-intel,$(guests)),alike))
 
-# In the order to begin with them: the longest guest has the debug kernel; while that
-# compiles, the gates that need none.
+# They begin in this order. The debug kernel comes first, since its guest takes longest.
+# While it compiles, the gates run that need no kernel.
 list := $(filter build-debug,$(kernels)) $(filter-out $(compiling),$(gates)) \
 	$(filter-out build-debug,$(kernels)) $(guests) $(filter $(compiling),$(gates)) $(busted) $(compare)
 all: $(list:%=report-%)
@@ -63,7 +62,7 @@ $(call files,build-unpatched): $(check)/build-plain
 $(call files,cost): $(call files,guest-plain-icount guest-unpatched-icount)
 $(call files,alike): $(call files,guest-plain-intel guest-unpatched-intel)
 
-# These compile in one tree.
+# These compile in the same tree, one after the other.
 $(call files,gate-clang): | $(call files,gate-gcc)
 $(call files,gate-sparse): | $(call files,gate-gcc gate-clang)
 $(call files,gate-prefixes): | $(call files,gate-gcc gate-clang gate-sparse)

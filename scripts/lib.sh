@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # shellcheck shell=bash
 # Usage: . scripts/lib.sh
-# Shared shell functions and the paths everything agrees on.
+# Functions and paths that all scripts share
 
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # shellcheck disable=SC2034
-base_given=${BASE:-}	# empty: a script may go on with another base
+base_given=${BASE:-}	# if it is empty, a script may go on with another base
 export BASE=${BASE:-7.3}
 BUILD=${BUILD:-$top/build}
 case $BUILD in /*) ;; *) BUILD=$top/$BUILD ;; esac
@@ -35,9 +35,9 @@ die() { printf '%s: %s\n' "${0##*/}" "$*" >&2; exit 1; }
 export TMPDIR=$out/tmp
 mkdir -p "$log" "$dl" "$TMPDIR" || die "cannot write in $BUILD; give another place with BUILD="
 
-# Debian's ccache, where it is installed and has a cache to write in: where that is, how
-# large, and all else is the user's own. What is set here lets a clone elsewhere, and a
-# copy of the tree, find what was compiled before.
+# Use ccache if it is installed and can write to its cache. The user's own settings say where
+# the cache is and how large. With these settings, a clone elsewhere and a copy of the tree
+# find what was compiled before.
 if [ -d /usr/lib/ccache ] && [[ $PATH != /usr/lib/ccache:* ]]; then
 	ccache_dir=$(ccache -k cache_dir)
 	if mkdir -p "$ccache_dir" 2>/dev/null && [ -w "$ccache_dir" ]; then
@@ -54,8 +54,8 @@ git() {
 		-c core.looseCompression=0 -c advice.detachedHead=false "$@"
 }
 
-# lock: only one run at a time works on a base. A script called by one that holds the
-# lock has it, too.
+# lock: only one run at a time works on a base. A script that is called with the lock held
+# has it, too.
 lock() {
 	[ "${LOCK_HELD:-}" = "$out" ] && return
 	exec 9>"$out/.lock"
@@ -66,7 +66,7 @@ lock() {
 	export LOCK_HELD=$out
 }
 
-# one_at_a_time NAME: within a run, only one script at a time holds the lock NAME.
+# one_at_a_time NAME: of the scripts of one run, only one at a time goes on from here.
 one_at_a_time() {
 	exec 6>"$out/.$1.lock"
 	flock 6
@@ -77,7 +77,7 @@ unlock() {
 	unset LOCK_HELD
 }
 
-# need_space GIGABYTES: fails now if the disk would be full later.
+# need_space GIGABYTES: ends the script if less is free.
 need_space() {
 	local free
 	free=$(($(df -Pk "$BUILD" | awk 'NR == 2 { print $4 }') / 1048576))
@@ -85,14 +85,15 @@ need_space() {
 		die "$BUILD has $free GB free and $1 GB are needed; make room or give another place with BUILD="
 }
 
-# say_full: says so if the disk is full. A log cannot, when there is no room for it.
+# say_full: says if the disk is full, for then the log may lack its last lines.
 say_full() {
 	local free
 	free=$(df -Pm "$BUILD" | awk 'NR == 2 { print $4 }')
 	[ "${free:-500}" -ge 500 ] || say "$BUILD has only $free MB free"
 }
 
-# fingerprint ARGUMENT...: a hash of the arguments; of a file it takes the contents.
+# fingerprint ARGUMENT...: a hash of the arguments, and of the contents of those that are
+# files
 fingerprint() {
 	local a
 	for a; do
@@ -111,8 +112,8 @@ series_fingerprint() {
 	done < <(series_patches) | sha256sum | cut -d' ' -f1
 }
 
-# The patches that break a guarantee of this base's series. They are made for the one
-# that is posted, unless "# base: 6.12" says otherwise.
+# mutants: the patches in qemu-tests/busted for this base's series. They are for the series
+# that is posted, unless "# base: 6.12" in their head names others.
 mutants() {
 	local p bases
 	for p in "$top"/qemu-tests/busted/*.patch; do
@@ -141,10 +142,11 @@ use_variant() {
 	esac
 }
 
-# small_repo DIRECTORY: makes a git repository with one commit, branch "small", that has
-# only the files of the base that the series touches. In the whole tree, git am would
-# write an index of 90 thousand files for each patch. small_tree [COMMIT]: prints the tree
-# object that has these files as they are in COMMIT, by default with the series.
+# small_repo DIRECTORY: makes a git repository whose branch "small" has one commit, with only
+# those files of the base that the series touches. git am is faster there: in the whole
+# tree it writes an index of 90,000 files for each patch.
+# small_tree [COMMIT]: prints the tree object that has these files of COMMIT, by default of
+# the series.
 small_repo() {
 	local commit
 	commit=$(GIT_AUTHOR_NAME=nobody GIT_AUTHOR_EMAIL=nobody@localhost git -C "$src" \
@@ -164,9 +166,9 @@ small_tree() {
 
 tree_dirty() { [ -n "$(git -C "$src" status --porcelain --untracked-files=no)" ]; }
 
-# run_logged LABEL EXPECTED LOGFILE COMMAND...: runs a long command with its output in a
-# log. Says how far it is and, if it fails, why. EXPECTED: how many lines of kbuild output
-# it will print, 0 if unknown.
+# run_logged LABEL EXPECTED LOGFILE COMMAND...: runs a long command and writes its output to
+# a log. Tells how far it is and, if it fails, why. EXPECTED: how many lines kbuild will
+# print; 0: nobody knows.
 run_logged() {
 	local label=$1 expected=$2 file=$3 pid start now last=0 step=30 n of='' rc=0
 	shift 3

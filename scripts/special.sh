@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # shellcheck shell=bash
 # Usage: . scripts/special.sh
-# For kernels that differ from those of make check, and guests that boot them with tests
-# of their own.
+# Functions for kernels that differ from those of make check, and for guests that boot them
+# with tests of their own
 
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 work=$(mktemp -d)
-special_log=''		# what the log of the next guest is called
+special_log=''		# the name of the next guest's log
 trap 'rm -rf "$work"' EXIT
 trap 'exit 130' INT TERM HUP
 
-# special_tree NAME VARIANT: build/BASE/NAME is a copy of the tree with the series and of
-# what has been built of this kernel. Leaves the series as it was when the copy was made.
+# special_tree NAME VARIANT: makes build/BASE/NAME, a copy of the tree with the series and
+# of what has been built of this kernel. Keeps a copy that is there for the same series.
 special_tree() {
 	local tree=$out/$1
 	"$top/scripts/prepare" "$2" 7>&-
@@ -26,8 +26,8 @@ special_tree() {
 	fi
 }
 
-# special_file NAME FILE <TEXT: gives a file of that tree other contents, if they are
-# others: the files are hard links.
+# special_file NAME FILE <TEXT: replaces a file of that tree, unless it has this text. Does
+# not write into the file, which is a hard link.
 special_file() {
 	cat >"$work/file"
 	cmp -s "$work/file" "$out/$1/$2" && return
@@ -36,15 +36,15 @@ special_file() {
 	cp "$work/file" "$out/$1/$2"
 }
 
-# special_row NAME SECONDS COMMAND: one more test for the guests. Files for them lie in
+# special_row NAME SECONDS COMMAND: adds a test for the guests. They get the files in
 # $work/root.
 mkdir -p "$work/root/tests"
 grep -v '^#' "$top/qemu-tests/tests.list" >"$work/root/tests.list"
 export TESTS_LIST=$work/root/tests.list
 special_row() { echo "$1 | - | - | $2 | $3" >>"$TESTS_LIST"; }
 
-# special_run NAME VARIANT MACHINE TEST...: as qemu-tests/run, with the kernel of that
-# tree, or with the usual one if NAME is empty.
+# special_run NAME VARIANT MACHINE TEST...: calls qemu-tests/run with the kernel of that
+# tree. If NAME is empty, with the usual one.
 special_run() {
 	local tree=$1 variant=$2
 	[ -z "$tree" ] || tree=$out/$tree/

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # shellcheck shell=bash
 # Usage: . scripts/check/lib.sh
-# What the gates share. A gate ends with 0, with 4 if it misses a tool (its
-# last line says which), with anything else if it has found something. Each
-# proves on every run that it finds the mistake planted for it in planted/,
-# and says so with "caught"; scripts/check-one fails one that does not.
+# What the gates share. A gate ends with status 0 if all is well, with 4 if a tool is
+# missing (its last line says which), and with another status if it has found something.
+# On every run it also looks for a mistake, mostly one in planted/, and prints "caught". If
+# it does not, scripts/check-one fails it.
 
 . "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 planted=$top/scripts/check/planted
@@ -19,8 +19,8 @@ need() { # TOOL PACKAGE
 }
 caught() { echo "caught: $*"; }
 
-# other_source: says so if the series is on another version of the source than it was
-# made on.
+# other_source: succeeds, and says why, if the source is another version than the one that
+# the series was made on.
 other_source() {
 	local is wanted="$base_package $base_package_version"
 	is=$(cat "$src/.git/source")
@@ -31,10 +31,10 @@ other_source() {
 # touched PATTERN...: files of the kernel that the series adds or changes.
 touched() { git -C "$src" diff --name-only --no-renames --diff-filter=AM base HEAD -- "$@"; }
 
-# with_planted FILE: names the series' tree with a file of planted/ at the end
-# of a kernel file, which the planted file's first line names: /* path */.
-# planted_object FILE: the object that this changes; of a header, which may change
-# any, nothing.
+# with_planted FILE: makes a tree with the series and, at the end of one kernel file, a file
+# of planted/, and prints its name. The planted file's first line names the kernel file:
+# /* path */. planted_object FILE: prints the object that this changes; nothing for a
+# header, which may change any.
 planted_in() { sed -n '1s,^/\* \(.*\) \*/$,\1,p' "$planted/$1"; }
 planted_object() { planted_in "$1" | sed -n 's/\.c$/.o/p'; }
 with_planted() {
@@ -49,7 +49,7 @@ with_planted() {
 	)
 }
 
-# shift_hunk PATCH: has its first hunk be a line off.
+# shift_hunk PATCH: moves the position of its first hunk by a line.
 shift_hunk() {
 	awk '/^@@ / && !done { split($2, a, ","); split($3, b, ",")
 		sub(/-[0-9]+/, "-" (1 - a[1])); sub(/\+[0-9]+/, "+" (b[1] + 1)); done = 1 } { print }' \
@@ -57,7 +57,7 @@ shift_hunk() {
 	mv "$1.shifted" "$1"
 }
 
-# wanted_lists PATCH: to which it has to go, by scripts/check/lists.
+# wanted_lists PATCH: the lists that it has to go to, says scripts/check/lists.
 wanted_lists() {
 	local f path list
 	sed -n 's|^+++ b/||p; s|^--- a/||p' "$1" | LC_ALL=C sort -u | while read -r f; do
@@ -68,7 +68,7 @@ wanted_lists() {
 	done | LC_ALL=C sort -u
 }
 
-# extract REVISION DIRECTORY FILE...: these files as they are there.
+# extract REVISION DIRECTORY FILE...: writes these files of the revision there.
 extract() {
 	local rev=$1 to=$2 f
 	shift 2
@@ -79,9 +79,9 @@ extract() {
 	done
 }
 
-# only_new FUNCTION PLANTED...: FUNCTION REVISION prints complaints without line
-# numbers. Any that the series has and the base has not fail the gate, and so
-# does finding nothing new in the series with one of the planted mistakes.
+# only_new FUNCTION PLANTED...: FUNCTION REVISION prints complaints without line numbers.
+# The gate fails if the series has a complaint that the base does not have, or if a planted
+# mistake makes no new complaint.
 only_new() {
 	local function=$1 p only=''
 	shift
@@ -100,8 +100,8 @@ only_new() {
 	done
 }
 
-# A source tree of the gates' own, with object directories, to compile any
-# revision of the touched files in. at REVISION: has it hold these.
+# The gates have a source tree of their own, with object directories, in which they compile
+# any revision. at REVISION: puts that revision's files there.
 tree=$out/gates
 at() {
 	local was f
@@ -118,9 +118,9 @@ at() {
 	git -C "$src" rev-parse "$1^{tree}" >"$tree/.at"
 }
 
-# objects x86|arm64: the objects to compile of what the series touches: those
-# that the guests' kernel has, and for headers that are a driver's own some
-# that include them; or the rest, which are other machines' drivers.
+# objects x86|arm64: the objects to compile of the files that the series touches. x86: those
+# of the guests' kernel and, for a driver's own headers, some that include them. arm64: the
+# rest, which are drivers of other machines.
 objects() {
 	local f o obj=$src/obj-plain
 	touched '*.c' ':!tools' ':!samples' | while read -r f; do
@@ -138,8 +138,8 @@ objects() {
 	done
 }
 
-# compiler_says REVISION x86|arm64 OBJ [MAKE-ARGUMENT...]: its warnings about
-# these objects, or those of them that are in the variable only.
+# compiler_says REVISION x86|arm64 OBJ [MAKE-ARGUMENT...]: the warnings about these
+# objects; if the variable "only" names some, about those.
 compiler_says() {
 	local rev=$1 which=$2 obj=$3 o list=()
 	shift 3
@@ -156,8 +156,8 @@ compiler_says() {
 	sed -n 's/^[^ ]*\/\([A-Za-z0-9_-]*\.[ch]\):[0-9:]* \(warning\|error\):/\1: \2:/p' "$tmp/make.log"
 }
 
-# use_clang: object directories obj-clang, configured as the guests' kernel,
-# and obj-arm64, which has the drivers that an x86 kernel has not.
+# use_clang: prepares the object directories obj-clang, configured as the guests' kernel,
+# and obj-arm64, with the drivers that an x86 kernel lacks.
 use_clang() {
 	local v min obj want
 	[ -f "$tree/.at" ] || at HEAD

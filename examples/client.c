@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* Map with a granule, unmap a granule, look; register once, map twice. */
+/* Maps memory and unmaps a granule of it; registers memory and maps it in two containers. */
 #include <err.h>
 #include <fcntl.h>
 #include <stdint.h>
@@ -94,6 +94,6 @@ int main(int argc, char **argv)
 		MUST(ioctl(c[i], VFIO_IOMMU_MAP_DMA, &map));
 		show(c[i], "registered memory mapped");
 	}
-	getchar();	/* Until then, see vfiostat. */
+	getchar();	/* All stays mapped until a line comes in. */
 	return 0;
 }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * What a running process has mapped for its VFIO devices: for each of its containers
- * how many DMA entries it uses, and what is mapped with which IOMMU page sizes, as a
- * table and as a picture. It stops nothing and changes nothing. It needs the right to
- * attach a debugger to the process, and a kernel with VFIO_DMA_EXTENTS.
+ * Shows what a running process has mapped for its VFIO devices: for each container how many
+ * DMA entries it uses, and what is mapped with which IOMMU page sizes, as a table and as a
+ * picture. It does not stop the process and changes nothing. It needs the right to attach a
+ * debugger to the process, and a kernel with VFIO_DMA_EXTENTS.
  */
 #include <dirent.h>
 #include <err.h>
@@ -23,9 +23,13 @@
 #define ROWS	24		/* of the table, unless -a is given */
 #define FAR	(1ULL << 30)	/* a gap of this size begins a new line */
 
+#ifndef VFIO_DMA_EXTENT_SPARSE	/* Linux 6.12 with the series has no sparse mappings. */
+#define VFIO_DMA_EXTENT_SPARSE	(1 << 3)
+#endif
+
 static bool all;
 
-/* A size in the largest unit that keeps it whole, in one of four buffers */
+/* The size in the largest unit that leaves no fraction, in one of four buffers */
 static const char *human(uint64_t size)
 {
 	static char buffer[4][32];
@@ -58,7 +62,7 @@ static struct vfio_dma_extent *read_extents(int container, size_t *nr)
 	return e;
 }
 
-/* How many DMA entries are left; -1: the kernel does not tell. */
+/* How many DMA entries are left; -1: the kernel does not tell */
 static long entries_left(int container)
 {
 	struct vfio_iommu_type1_info head = { .argsz = sizeof(head) }, *info;
@@ -112,14 +116,15 @@ static void table(const struct vfio_dma_extent *e, size_t nr)
 			to++;
 		if (rows++ >= ROWS && !all)
 			continue;
-		printf("%#20llx %8s %8zu %8s %8s  %s%s%s\n",
+		printf("%#20llx %8s %8zu %8s %8s  %s%s%s%s\n",
 		       (unsigned long long)e[from].iova,
 		       human(e[to - 1].iova + e[to - 1].size - e[from].iova), to - from,
 		       e[from].pgsize ? human(e[from].pgsize) : "unknown",
 		       e[from].granule ? human(e[from].granule) : "-",
 		       e[from].flags & VFIO_DMA_EXTENT_READ ? "r" : "-",
 		       e[from].flags & VFIO_DMA_EXTENT_WRITE ? "w" : "-",
-		       e[from].flags & VFIO_DMA_EXTENT_SUPER ? " super" : "");
+		       e[from].flags & VFIO_DMA_EXTENT_SUPER ? " super" : "",
+		       e[from].flags & VFIO_DMA_EXTENT_SPARSE ? " sparse" : "");
 	}
 	if (rows > ROWS && !all)
 		printf("%20s %zu more lines; vfiostat -a prints all\n", "...", rows - ROWS);
@@ -130,7 +135,7 @@ static char letter(uint64_t pgsize)
 	return !pgsize ? '?' : pgsize < 2 << 20 ? 'k' : pgsize < 1 << 30 ? 'M' : 'G';
 }
 
-/* Between two gaps that are far, CELLS letters for a whole number of pages each. */
+/* A line for each stretch without a gap of FAR. Each of its letters stands for a cell. */
 static void picture(const struct vfio_dma_extent *e, size_t nr)
 {
 	printf("\nPages of G: 1 GiB or more, M: 2 MiB or more, k: less, ?: unknown; . nothing is mapped.\n"
@@ -169,7 +174,7 @@ static void show(int container, int fd)
 	else if (left >= 0)
 		printf("%ld DMA entries left, ", left);
 	if (ioctl(container, VFIO_CHECK_EXTENSION, VFIO_DMA_EXTENTS) != 1) {
-		printf("no VFIO_DMA_EXTENTS: another kernel, or iommufd\n");
+		printf("no VFIO_DMA_EXTENTS: the kernel lacks it, or iommufd serves the container\n");
 		return;
 	}
 	e = read_extents(container, &nr);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What the series does, on one screen, with the figures of this boot. Everything
- * that is shown has been checked: if any of it is not so, the exit status says so.
+ * Shows on one screen what the series does, with figures of this boot. It checks everything
+ * that it shows: if something is not so, its exit status is not 0.
  */
 #include <fcntl.h>
 #include <pthread.h>
@@ -40,13 +40,13 @@ static void say(const char *fmt, ...)
 	va_end(ap);
 }
 
-/* An empty line: one with nothing at all in it does not get through to the host. */
+/* An empty line. It has a blank, or the guest's init would drop it. */
 static void gap(void)
 {
 	say("%1s\n", "");
 }
 
-/* Half the memory of the machine at most, and 1 GiB at most. */
+/* At most half the memory of the machine, and at most 1 GiB. */
 static u64 pick_size(void)
 {
 	u64 want = SZ_1G;
@@ -66,7 +66,7 @@ static unsigned int min_us(unsigned int a, unsigned int b)
 	return a < b ? a : b;
 }
 
-/* A device that goes on with DMA at both edges of the pieces that stay. */
+/* A device does DMA all the time, at both edges of the pieces that stay. */
 static void *neighbour(void *arg)
 {
 	u64 out[8], in[8], at = GRANULE;
@@ -86,13 +86,13 @@ static void *neighbour(void *arg)
 	return NULL;
 }
 
-/* So that there is something to tell apart: these pieces get small pages. */
+/* Give these pieces small pages, so that the picture shows two page sizes. */
 static bool is_small(u64 piece)
 {
 	return (piece >= 20 && piece < 24) || piece == 45;
 }
 
-/* From the last page to the first, so that no two make a larger one. */
+/* From the last page to the first, so that no two make a larger page */
 static void make_small(u8 *p)
 {
 	u64 at;
@@ -109,8 +109,8 @@ static char shape(u64 pgsize)
 }
 
 /*
- * The first pieces, a character each, as VFIO_IOMMU_DMA_EXTENTS tells them;
- * returns how many there are in all. The IOMMU's own tables must have the same.
+ * Prints a character for each of the first pieces, as VFIO_IOMMU_DMA_EXTENTS tells them.
+ * Returns how many there are in all. The IOMMU's own tables must say the same.
  */
 static u64 draw(char *line)
 {
@@ -130,7 +130,7 @@ static u64 draw(char *line)
 			ASSERT_TRUE(pte && pte->iova == at);
 			ASSERT_EQ(pte->size, e->pgsize);
 		}
-		/* Pieces come and go whole. */
+		/* A piece is mapped whole or not at all. */
 		ASSERT_EQ((e->iova | e->size) % GRANULE, 0);
 		for (i = (e->iova - IOVA) / GRANULE; i * GRANULE < e->iova + e->size - IOVA; i++) {
 			pieces++;
@@ -150,7 +150,7 @@ static u32 entries(u32 avail)
 	return avail - vt_dma_avail(&c);
 }
 
-/* Every second piece goes; returns how many that was. */
+/* Unmaps each second piece; returns how many. */
 static unsigned int punch(void)
 {
 	unsigned int n = 0;
@@ -171,7 +171,7 @@ static void fill_holes(void)
 		ASSERT_OK(vt_map(&c, IOVA + at, mem + at, GRANULE, VT_RW, 0));
 }
 
-/* Two devices in two containers over the same memory, without and with sharing it. */
+/* Two devices in two containers use the same memory, without and with a super-container. */
 static void demo_super(void)
 {
 	unsigned int us_each, us_shared;
@@ -253,7 +253,7 @@ static void demo(void)
 	avail = vt_dma_avail(&c);
 	uname(&uts);
 
-	/* As it is done today, and with a granule; the quickest of some, for either. */
+	/* As it is done today, and with a granule; the fastest of several runs counts. */
 	for (n = 0; n < ROUNDS; n++) {
 		t = vt_now();
 		for (at = 0; at < size; at += GRANULE)
@@ -275,7 +275,7 @@ static void demo(void)
 	ASSERT_EQ(locked[0], base + size);
 	ASSERT_EQ(draw(before), pieces);
 
-	/* Holes come and go next to the device's memory. */
+	/* Pieces beside the device's memory are unmapped and mapped again. */
 	vt_faults_mark(&f);
 	ASSERT_OK(pthread_create(&thread, NULL, neighbour, NULL));
 	start = vt_now();
@@ -365,7 +365,7 @@ int main(int argc, char **argv)
 	if (!vtest_main(1, argv, &test, 1) && *finished)
 		return 0;
 
-	/* Not so, or not possible here: the log says what. */
+	/* Something is not so, or not possible here. The log says what. */
 	lseek(log, 0, SEEK_SET);
 	while ((n = read(log, buf, sizeof(buf))) > 0)
 		if (write(screen, buf, n) != n)

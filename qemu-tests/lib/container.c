@@ -216,8 +216,8 @@ void vt_close(struct vt_container *c)
 }
 
 /*
- * Devices that a test has created. One can only be removed when nobody has it open any
- * more: the harness removes what a test has left, when its process is gone.
+ * Devices that a test has created. A device can be removed only when nobody has it open. So
+ * the harness removes those that a test has left when the test's process is gone.
  */
 static char (*created)[40];
 #define MAX_CREATED	4

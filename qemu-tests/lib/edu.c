@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * QEMU's edu device: a 4 KiB buffer and one DMA engine. Its registers are written
- * whole, in 64 bits, which a 32-bit program cannot do.
+ * QEMU's edu device: a 4 KiB buffer and one DMA engine. A register has to be written with one
+ * access of 64 bits, which a 32-bit program cannot do.
  */
 #define _FILE_OFFSET_BITS 64
 #include <linux/pci_regs.h>
@@ -50,7 +50,7 @@ static void enable_registers(struct vt_dev *dev)
 	dev->bar = mmap(NULL, SZ_4K, PROT_READ | PROT_WRITE, MAP_SHARED, dev->fd, bar.offset);
 	if (dev->bar == MAP_FAILED)
 		FAIL("BAR0 of %s: %s", dev->name, strerror(errno));
-	/* A transfer that the last user of the device left behind. */
+	/* The last user may have left a transfer under way. */
 	vt_dma_wait(dev);
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* VFIO_IOMMU_DMA_EXTENTS, one call and all that is needed. */
+/* VFIO_IOMMU_DMA_EXTENTS: one call, and as many as a range needs */
 #include "vtest.h"
 
 int vt_extents(struct vt_container *c, u64 *iova, u64 *size,
@@ -55,7 +55,7 @@ void vt_extents_read(struct vt_container *c, u64 iova, u64 size, u32 room,
 		x->nr += count;
 		x->calls++;
 		check_order(x, x->nr - count, start);
-		/* The end of the range stays where it is. */
+		/* The end of the range does not move. */
 		ASSERT_EQ(iova + size, end);
 		if (size && iova <= start)
 			FAIL("a call from %#llx on goes on from %#llx", start, iova);

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * IOMMU faults, in the kernel's log. QEMU's amd-iommu logs none that the driver sees, nor
- * any in the event log in memory: on AMD a test cannot tell whether there was a fault.
+ * IOMMU faults, from the kernel's log. QEMU's amd-iommu reports no fault to the driver, nor
+ * in its event log in memory: on AMD a test cannot tell whether there was a fault.
  */
 #define _FILE_OFFSET_BITS 64
 #include <fcntl.h>
 
 #include "vtest.h"
 
-/* The kernel's log tells a few faults, then none for 5 seconds. */
+/* The kernel logs a few faults, then none for 5 seconds. */
 #define QUIET_USEC	5300000
 
 static void add_fault(struct vt_faults *f, u64 addr)
@@ -25,7 +25,7 @@ static bool is_amd(void)
 
 /* ---- The kernel's log ---- */
 
-/* The address in a line of the log that tells of a fault. */
+/* The address in a log line about a fault */
 static bool fault_line(const char *line, u64 *addr)
 {
 	static int words = -1;

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
-/* TAP, one child a test. */
+/* Runs each test in a child and prints TAP. */
 #include <signal.h>
 
 #include "vtest.h"
 
 #define TEST_SECONDS	240
 
-/* Files are closed before a process is waited for, the rest may take a moment. */
+/* When a process is gone its files are closed, but pages may be unpinned a moment later. */
 static void check_pinned(u64 before)
 {
 	u64 now = 0;

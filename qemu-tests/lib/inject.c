@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Allocations that fail, in this task alone. */
+/* Makes allocations of this task fail, and of no other. */
 #include <fcntl.h>
 
 #include "vtest.h"
@@ -7,7 +7,7 @@
 #define DEBUG	"/sys/kernel/debug"
 
 static int nth_fd, make_it_fail_fd;
-/* Off for a rehearsal: a page fault could not be served either, and would for ever. */
+/* See vt_inject_all(). */
 bool vt_injection_on = true;
 
 static void set_attr(const char *attr, const char *value)
@@ -31,7 +31,7 @@ static void stop_faults(void)
 	vt_write_file(DEBUG "/fail_page_alloc/probability", "0");
 }
 
-/* Faults in this task only, in every allocation, and quietly. */
+/* Sets it up: only this task, each kind of allocation, no message. */
 void vt_need_injection(void)
 {
 	nth_fd = open("/proc/self/fail-nth", O_RDWR | O_CLOEXEC);
@@ -56,7 +56,7 @@ void vt_inject_nth(int n)
 	ASSERT_EQ(pwrite(nth_fd, text, len, 0), len);
 }
 
-/* Did it come to the allocation that was to fail? Ends the injection. */
+/* Ends the injection. Was there an allocation that failed? */
 bool vt_injected(void)
 {
 	char text[16] = "";

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Memory whose physical shape is known. */
+/* Memory whose physical layout is known */
 #define _GNU_SOURCE
 #define _FILE_OFFSET_BITS 64
 #include <fcntl.h>
@@ -101,9 +101,9 @@ static void check_contiguous(const u8 *p, u64 size, u64 pgsize)
 }
 
 /*
- * No page may lie right behind its neighbour: fault them in order of falling
- * addresses, and move away what came out in rising order all the same. The page
- * moved away stays in use, so that another one is taken.
+ * No page may be physically right behind its neighbour. So fault the pages in from the last
+ * to the first, and replace those that are behind their neighbour all the same. The old page
+ * stays in use, so that the kernel takes another one.
  */
 static void scatter(u8 *p, u64 size)
 {
@@ -121,7 +121,7 @@ static void scatter(u8 *p, u64 size)
 			ASSERT_TRUE(mmap(p + at, SZ_4K, PROT_READ | PROT_WRITE,
 					 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) ==
 				    p + at);
-			/* Else it would be a VMA of its own, and slow to walk */
+			/* If not, it would be a VMA of its own, and slow to walk */
 			madvise(p + at, SZ_4K, MADV_NOHUGEPAGE);
 			p[at] = 1;
 		}
@@ -140,7 +140,7 @@ void *vt_alloc(enum vt_mem kind, u64 size)
 	if (!vt_mem_has(kind, size, why, sizeof(why)))
 		SKIP("%s", why);
 
-	/* Room enough for any alignment; what is not used stays unbacked. */
+	/* Enough address space for any alignment. What is not used has no memory. */
 	area = mmap(NULL, size + 2 * align, PROT_NONE,
 		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	ASSERT_TRUE(area != MAP_FAILED);
@@ -159,7 +159,7 @@ void *vt_alloc(enum vt_mem kind, u64 size)
 		if (madvise(p, size, MADV_HUGEPAGE))
 			SKIP("no transparent huge pages: %s", strerror(errno));
 	} else if (pgsize == SZ_4K) {
-		/* Fails where there are no huge pages to refuse. */
+		/* This fails if the kernel has no transparent huge pages. */
 		madvise(p, size, MADV_NOHUGEPAGE);
 	}
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Type1, the super-container, iommufd and the bare IOMMU API, side by side. */
+/* Type1, the super-container, iommufd and the bare IOMMU API, behind one interface */
 #include <dirent.h>
 #include <fcntl.h>
 #include <linux/iommufd.h>

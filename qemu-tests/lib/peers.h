@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * The ways there are to map memory for a device, behind one face, so that a
- * benchmark can put them side by side.
+ * All ways to map memory for a device, behind one interface, so that a benchmark can compare
+ * them
  */
 #ifndef PEERS_H
 #define PEERS_H
@@ -24,10 +24,10 @@ enum peer {
 };
 
 const char *peer_name(enum peer peer);
-/* Does a piece mean something to it, or is what it maps unmapped whole? */
+/* Can it unmap pieces of what it maps? */
 bool peer_has_pieces(enum peer peer);
 
-/* One way to map, with up to PEER_USERS devices that each see memory by themselves. */
+/* One way to map, with up to PEER_USERS devices, each with an address space of its own */
 struct peers {
 	enum peer peer;
 	u8 *vaddr;		/* what will be mapped lies in here */
@@ -44,11 +44,10 @@ struct peers {
 };
 
 /*
- * All return 0 or -errno. Users are numbered as they are added, each with the edu
- * device of that number; user 0 of a peer that shares memory is the one who provides
- * it: the super-container is made on it, it is the source of the copies. Before it
- * there is peer_open(). Memory of PEER_COPY is mapped by user 0 at peer_open(), at
- * PEER_SOURCE_IOVA.
+ * All return 0 or -errno. Users are numbered in the order in which they are added; each has
+ * the edu device of its number. peer_open() adds user 0. If the peer shares memory, user 0
+ * provides it: it makes the super-container, or it is the source of the copies. For
+ * PEER_COPY, peer_open() maps the memory for user 0 at PEER_SOURCE_IOVA.
  */
 #define PEER_SOURCE_IOVA	(1ull << 45)
 int peer_open(struct peers *p, enum peer peer, void *vaddr, u64 size);
@@ -57,19 +56,18 @@ void peer_close(struct peers *p);
 
 int peer_map(struct peers *p, u32 user, u64 iova, const void *vaddr, u64 size, u64 piece);
 int peer_unmap(struct peers *p, u32 user, u64 iova, u64 size);
-/* One call for all of it, whatever the peer is called; granule 0: none. */
+/* Maps all of it with one call, also for a peer that maps in pieces; granule 0: none. */
 int peer_map_one(struct peers *p, u32 user, u64 iova, const void *vaddr, u64 size,
 		 u64 granule);
 
-/* Memory in and out of a super-container. */
+/* Registers and unregisters memory with a super-container. */
 int peer_register(struct peers *p, const void *vaddr, u64 size);
 int peer_unregister(struct peers *p, const void *vaddr, u64 size);
 int peer_attach_super(struct peers *p, u32 user);
 
 /*
- * The floor: what mapping takes with one iommu_map() for each contiguous run inside
- * a granule (0: none), unmapping with one iommu_unmap(), and the two together,
- * done so many times.
+ * The floor: what it costs to map with one iommu_map() for each contiguous run inside a
+ * granule (0: none), to unmap with one iommu_unmap(), and to do both, so many times.
  */
 struct peer_floor {
 	u64 map, unmap, pair, calls;

@@ -78,7 +78,7 @@ int vt_write_file(const char *path, const char *text)
 	return ret;
 }
 
-/* A "Field:   123 kB" line; in bytes. */
+/* The value of a "Field:   123 kB" line, in bytes */
 static u64 kb_field(const char *path, const char *field)
 {
 	char buf[8192], *at;
@@ -120,7 +120,7 @@ u64 vt_pinned(void)
 	static const char a[] = "nr_foll_pin_acquired ", r[] = "nr_foll_pin_released ";
 	char buf[16384], *acquired, *released;
 
-	/* Counters are kept per CPU, and added up when that is asked for. */
+	/* The kernel counts per CPU, and adds up when this file is written. */
 	vt_write_file("/proc/sys/vm/stat_refresh", "1");
 	ASSERT_GT(vt_read_file("/proc/vmstat", buf, sizeof(buf)), 0);
 	acquired = strstr(buf, a);

@@ -70,7 +70,7 @@ u64 vt_hear(int sock)
 	ssize_t n = read(sock, &value, sizeof(value));
 
 	if (n != sizeof(value)) {
-		/* It has said why; a child of a test that ended is not to add to that. */
+		/* It has said why. A child whose test has ended must not report one more failure. */
 		vt_diag("%d: the other process says nothing any more", getpid());
 		vt_stop();
 	}

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
-/* How a test tells what it finds. */
+/* How a test reports what it finds */
 #include <stdarg.h>
 
 #include "vtest.h"
 
-/* A program that a test starts by exec has one of its own, and tells by its exit status. */
+/* A program that a test starts by exec has one of its own. Its exit status is its report. */
 static struct vt_result own;
 struct vt_result *vt_result = &own;
 

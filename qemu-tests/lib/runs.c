@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* What runs.h says. */
+/* See runs.h. */
 #include "runs.h"
 
 enum known run_known(struct vt_container *c)
@@ -14,7 +14,7 @@ void run_map(struct vt_container *c, const struct run *r)
 	ASSERT_OK(vt_map(c, r->iova, r->vaddr, r->size, r->flags, r->granule));
 }
 
-/* The page size at iova, smallest of all devices; *len: how far that is so. */
+/* The smallest page size of all devices at iova; *len: how far it is the same */
 static u64 table_pgsize(struct vt_container *c, const struct vt_tables *t, u64 iova, u64 *len)
 {
 	const struct vt_pte *pte;
@@ -119,7 +119,7 @@ void run_map_few(struct vt_container *c, u64 base, struct run *r)
 	size_t i;
 
 	r[0] = (struct run){ base, SZ_4M, thp, 0, RUN_R | RUN_W };
-	/* Right behind it, going on in memory too: but another mapping. */
+	/* Another mapping right behind it, whose memory is right behind, too */
 	r[1] = (struct run){ base + SZ_4M, SZ_64K, small, 0, RUN_R | RUN_W };
 	r[2] = (struct run){ base + SZ_4M + SZ_64K, SZ_64K, small, SZ_4K, RUN_R };
 	r[3] = (struct run){ base + 2 * SZ_4M, SZ_2M, thp, SZ_2M, RUN_W };

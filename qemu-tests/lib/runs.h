@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* Runs of IOVA, and how VFIO_IOMMU_DMA_EXTENTS has to tell of them. */
+/* Runs of IOVA, and what VFIO_IOMMU_DMA_EXTENTS has to say about them */
 #ifndef RUNS_H
 #define RUNS_H
 
@@ -9,7 +9,7 @@
 #define RUN_W	VFIO_DMA_EXTENT_WRITE
 #define RUN_ROOM	64
 
-/* What a machine lets us know of the IOMMU's page size. */
+/* What a test can know of the IOMMU's page size on this machine */
 enum known {
 	IN_TABLES,		/* the tables can be read */
 	BY_DRIVER,		/* the driver tells, but nobody else does */
@@ -18,7 +18,7 @@ enum known {
 
 enum known run_known(struct vt_container *c);
 
-/* A run of IOVA that one mapping has without a hole. */
+/* A part of a mapping without a hole */
 struct run {
 	u64 iova, size;
 	const void *vaddr;
@@ -27,15 +27,15 @@ struct run {
 };
 
 void run_map(struct vt_container *c, const struct run *r);
-/* Is e what is to be told first, where r has left bytes more from at on? */
+/* Is e right for the first extent at "at", where r goes on for "left" bytes? */
 void run_check(const struct vfio_dma_extent *e, const struct run *r, u64 at, u64 left);
 /*
- * [iova, iova + size), size 0: to the end, has exactly these runs, clipped to it,
- * each told in as few extents as page sizes allow.
+ * [iova, iova + size) (to the end if size is 0) has exactly these runs, clipped to the range,
+ * and each run has as few extents as its page sizes allow.
  */
 void run_expect(struct vt_container *c, u64 iova, u64 size, const struct run *r, size_t nr);
 
-/* A few mappings from base on that differ in everything; in order of iova. */
+/* A few mappings from base on, in order of iova, of which each is different */
 #define RUN_FEW	5
 void run_map_few(struct vt_container *c, u64 base, struct run *r);
 

@@ -2,7 +2,7 @@
 /* Super-containers: files that own pinned memory, for containers to map. */
 #include "vtest.h"
 
-/* What is given back may be so a moment after the last close. */
+/* Memory may be given back a moment after the last close. */
 #define SETTLE_SECONDS	10
 
 int vt_super_create(struct vt_container *c)
@@ -90,7 +90,7 @@ int vt_open_super(struct vt_container *c)
 	return super;
 }
 
-/* A "field:   123" line. */
+/* The value of a "field:   123" line */
 static u64 fdinfo_field(const char *text, const char *field)
 {
 	size_t n = strlen(field);

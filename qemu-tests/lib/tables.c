@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The page tables that the IOMMU walks: as the driver's debugfs shows them on
- * Intel; on AMD, where debugfs shows no more than the device table's entry, read
- * from physical memory, from that entry on; on ARM, where it shows nothing, from the
- * SMMU's registers on.
+ * Reads the page tables that the IOMMU walks. On Intel, debugfs shows them. On AMD, debugfs
+ * shows only the entry of the device table; the tables behind it are read from physical
+ * memory. On ARM all is read from physical memory, beginning at the SMMU's registers.
  */
 #define _FILE_OFFSET_BITS 64
 #include <fcntl.h>
@@ -13,7 +12,7 @@
 
 static void add_pte(struct vt_tables *t, const struct vt_pte *pte)
 {
-	/* Room doubles, whenever nr comes to a power of two. */
+	/* Double the room whenever nr is a power of two. */
 	if (!t->nr || (t->nr >= 1024 && !(t->nr & (t->nr - 1)))) {
 		t->pte = realloc(t->pte, (t->nr ? 2 * t->nr : 1024) * sizeof(*t->pte));
 		ASSERT_TRUE(t->pte);
@@ -34,8 +33,8 @@ static void intel_path(struct vt_dev *dev, char *path, size_t len)
 }
 
 /*
- * IOVA_PFN | PML5E PML4E PDPE [PDE [PTE]]: how many columns there are tells the
- * page size, the last one is the entry itself.
+ * IOVA_PFN | PML5E PML4E PDPE [PDE [PTE]]: the number of columns gives the page size. The
+ * last column is the entry.
  */
 static bool parse_line(const char *line, struct vt_pte *pte)
 {
@@ -84,7 +83,7 @@ static void intel_read(struct vt_dev *dev, struct vt_tables *t)
 #define AMD_WRITE	(1ull << 62)
 #define AMD_ENTRIES	512
 
-/* First quadword of the device's entry in the device table. */
+/* The first quadword of the device's entry in the device table */
 static bool amd_device(struct vt_dev *dev, u64 *dte)
 {
 	char buf[512], *at;
@@ -98,9 +97,9 @@ static bool amd_device(struct vt_dev *dev, u64 *dte)
 }
 
 /*
- * One table. An entry of level 0 maps as much as its place in the tables says;
- * one of level 7 any power of two, which its address tells by the 1s at its end,
- * and is there as often as that takes.
+ * Reads one table. An entry of level 0 maps the size of its place in the tables. An entry of
+ * level 7 maps another power of two: the ones at the end of its address tell which, and the
+ * entry is repeated as often as needed.
  */
 static void amd_walk(int mem, u64 dir, u64 iova, struct vt_tables *t)
 {
@@ -114,7 +113,7 @@ static void amd_walk(int mem, u64 dir, u64 iova, struct vt_tables *t)
 		size = span;
 		if (!(e[i] & AMD_PR))
 			continue;
-		/* What the tables above do not permit is not. */
+		/* The tables above must permit it, too. */
 		pte.read = e[i] & dir & AMD_READ;
 		pte.write = e[i] & dir & AMD_WRITE;
 		pte.iova = iova + i * span;
@@ -183,7 +182,7 @@ static void read_phys(int mem, void *to, size_t len, u64 phys)
 		FAIL("/dev/mem at %#llx: %s", phys, strerror(errno));
 }
 
-/* The first two words of the context descriptor of the device, one in a container. */
+/* The first two words of the context descriptor of the device, which is in a container */
 static void smmu_context(int mem, unsigned int sid, u64 cd[2])
 {
 	unsigned int split;
@@ -237,7 +236,7 @@ static void smmu_walk(int mem, u64 table, int level, u64 iova, struct vt_tables 
 	}
 }
 
-/* /dev/mem and the context descriptor; -1 if an SMMU has nothing to do with the device. */
+/* Opens /dev/mem and reads the context descriptor; -1 if the device is behind no SMMU. */
 static int smmu_open(struct vt_dev *dev, u64 cd[2])
 {
 	unsigned int bus, slot, fn;
@@ -272,7 +271,7 @@ static void smmu_read(struct vt_dev *dev, struct vt_tables *t)
 
 	if (mem < 0)
 		FAIL("%s is not behind the SMMU", dev->name);
-	/* 64 - T0SZ bits, of which the tables of a level take 9, and a page 12 */
+	/* An address has 64 - T0SZ bits: 12 for the page, 9 for each level */
 	smmu_walk(mem, cd[1] & CD_ADDR, 4 - (64 - CD_T0SZ(cd[0]) - 12 + 8) / 9, 0, t);
 	close(mem);
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* The test module's devices and probes. */
+/* The test module's devices and probes */
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
@@ -222,7 +222,7 @@ void td_need_hiding(void)
 void td_arm(void)
 {
 	td_need();
-	/* A test before this one may have died before it could disarm. */
+	/* An earlier test may have died before it could disarm the probes. */
 	ASSERT_OK(write_param("armed", "0"));
 	if (!armed_by)
 		atexit(td_disarm);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * The test module: devices with an emulated IOMMU that pin pages, and probes that
- * make the IOMMU core refuse. See module/vfio_testdev.c.
+ * The test module: mediated devices that pin pages, and probes that make the IOMMU core
+ * refuse calls. See module/vfio_testdev.c.
  */
 #ifndef TESTDEV_H
 #define TESTDEV_H
@@ -9,10 +9,10 @@
 #include "vtest.h"
 #include "../module/vfio_testdev.h"
 
-/* Load the module if it is not; end the test as skipped where there is none. */
+/* Load the module if it is not loaded. End the test as skipped if there is none. */
 void td_need(void);
 
-/* The k-th emulated device: the number of its group; into a container. */
+/* The k-th mediated device: returns the number of its group; adds it to a container. */
 int td_group(int k);
 struct vt_dev *td_add(struct vt_container *c, int k);
 /* As vt_try_add_group() */
@@ -31,37 +31,37 @@ int td_read(struct vt_dev *dev, u64 iova, void *buf, u64 len);
 int td_write(struct vt_dev *dev, u64 iova, const void *buf, u64 len);
 /* flags: VTD_WRITE, VTD_KTHREAD */
 int td_rw(struct vt_dev *dev, u64 iova, void *buf, u64 len, u32 flags);
-/* How many pages the device holds. */
+/* How many pages the device has pinned */
 int td_pinned(struct vt_dev *dev);
 /*
- * Hold this process's mmap_lock for reading, by a thread of its own, as a page fault does
- * that waits for its memory; and let go. It takes SIGUSR1.
+ * A thread holds this process's mmap_lock for reading, as does a page fault that waits for
+ * its memory, until it is released. It uses SIGUSR1.
  */
 void td_hold_mm(void);
 void td_release_mm(void);
 
 /*
- * What the device was told to unmap since the last call: how many times, and the
- * first room of them.
+ * What the device was told to unmap since the last call. Returns how many times, and fills in
+ * the first "room" of them.
  */
 unsigned int td_told(struct vt_dev *dev, struct vtd_event *ev, unsigned int room);
 
 /*
- * Put the probes to work until the test ends, with all parameters reset; set one.
- * The parameter says what its value means.
+ * Arms the probes until the test ends, with all parameters reset; sets one parameter. The
+ * module describes what its values mean.
  */
 void td_arm(void);
 void td_disarm(void);
 void td_set(const char *param, long long value);
-/* For hide_pgsizes: what leaves an IOMMU that has any power of two just 4 KiB. */
+/* For hide_pgsizes: leaves only 4 KiB of an IOMMU that has all powers of two. */
 #define MORE_THAN_4K	(~0ull >> 1 & -SZ_8K)
-/* Until the test ends each group that comes to a container gets a domain of its own. */
+/* Until the test ends, each group that joins a container gets a domain of its own. */
 void td_two_domains(void);
-/* The edu device 1, which then has the second. */
+/* Adds edu device 1, which gets the second domain. */
 struct vt_dev *td_add_second(struct vt_container *c);
-/* So many calls fail to unmap (-1: all) after the first skip, of a domain (0: of any). */
+/* After "skip" calls, so many fail to unmap (-1: all), in one domain (0: in any). */
 void td_fail_unmaps(int times, int skip, int domain);
-/* The map that comes after so many fails, and what was mapped cannot be unmapped. */
+/* After so many maps one fails, and unmapping what was mapped fails, too. */
 void td_fail_to_undo(int skip);
 /* hide_pgsizes has no effect if the driver knows page sizes only of an attached domain. */
 void td_need_hiding(void);

@@ -3,9 +3,8 @@
  * A small test library for VFIO type1: TAP harness, containers, mapping, DMA by
  * QEMU's edu device, memory of a chosen kind, and what the kernel says about it.
  *
- * Two families of functions: those that return 0 or -errno are what a test
- * examines; those that return nothing end the test when they fail, since without
- * them the test has no meaning.
+ * A function that returns 0 or -errno is what a test examines. A function that returns
+ * nothing ends the test if it fails.
  */
 #ifndef VTEST_H
 #define VTEST_H
@@ -63,8 +62,8 @@ struct vtest {
 };
 
 /*
- * Runs the tests in order, each in a child of its own, so that a crash or a leak
- * of one stays with it. If arguments are given, only those that they name.
+ * Runs the tests in order, or only those that the arguments name. Each runs in a child of
+ * its own, so that a crash or a leak of one test does not affect the next.
  */
 int vtest_main(int argc, char **argv, const struct vtest *tests, size_t nr);
 
@@ -79,10 +78,10 @@ int vtest_main(int argc, char **argv, const struct vtest *tests, size_t nr);
 
 /* ---- What a test finds: report.c ---- */
 
-/* Shared by the harness, the test's process and whatever that forks. */
+/* Shared by the harness, the test's process and its children */
 struct vt_result {
 	atomic_uint failures;
-	atomic_uint leaked;			/* pages that stay pinned when the test is over */
+	atomic_uint leaked;			/* pages that stay pinned after the test */
 	bool skipped;
 	char reason[200];
 };
@@ -92,15 +91,15 @@ extern struct vt_result *vt_result;
 /* A "# ..." line, written in one piece, from any thread or child. */
 __printf(1, 2) void vt_diag(const char *fmt, ...);
 /*
- * What this test is about to provoke from the kernel, as a regular expression: the judge
- * does not hold it against the program.
+ * The test is about to provoke this message of the kernel, a regular expression. The judge
+ * then allows it.
  */
 void vt_kernel_may_say(const char *regex);
-/* So many pages must stay pinned for good, for the test has provoked that. */
+/* The test provokes that so many pages stay pinned for good. */
 void vt_leaks_pins(u64 pages);
 /* Mark the running test failed, go on. */
 __printf(3, 4) void vt_fail(const char *file, int line, const char *fmt, ...);
-/* End the process now: of the test, of its thread, or of a child it forked. */
+/* End this process now, which is the test's or a child's. */
 __noreturn void vt_stop(void);
 /* End the test as skipped; the reason names what is missing. */
 __noreturn __printf(1, 2) void vt_skip(const char *fmt, ...);
@@ -146,9 +145,9 @@ bool vt_failed(void);
 		vt_fail(__FILE__, __LINE__, "%s is false", #x);			\
 } while (0)
 
-/* A function of this library that must work. */
+/* For a function of this library that must succeed */
 #define ASSERT_OK(x)		ASSERT_EQ(x, 0)
-/* A system call: -1, and this errno. */
+/* For a system call that must return -1 with this errno */
 #define ASSERT_ERRNO(call, err) do {						\
 	errno = 0;								\
 	ASSERT_EQ((long)(call), -1L);						\
@@ -185,18 +184,17 @@ const char *vt_edu_bdf(int k);
 /* A container of this type with the k-th edu device, bound to vfio-pci. */
 void vt_open(struct vt_container *c, int type, int k);
 #define vt_open_v2(c)	vt_open(c, VFIO_TYPE1v2_IOMMU, 0)
-/* iommufd, which serves as a container too, answers 0 for this extension. */
+/* The test: iommufd, if it serves as a container, answers 0 for this extension. */
 void vt_iommufd_lacks(int extension);
-/* The k-th edu device into a container that is open. */
+/* Adds the k-th edu device to an open container. */
 struct vt_dev *vt_add_edu(struct vt_container *c, int k);
 /*
- * Any device by the number of its group in /dev/vfio and its name. With a
- * container that was only zeroed, vt_open_empty() comes first; the first device
- * added sets the IOMMU type.
+ * Adds any device, by the number of its group in /dev/vfio and its name. A new container
+ * needs vt_open_empty() before. The first device sets the IOMMU type.
  */
 void vt_open_empty(struct vt_container *c, int type);
 struct vt_dev *vt_add_group(struct vt_container *c, int group, const char *name);
-/* The same, but an error of VFIO_GROUP_SET_CONTAINER or VFIO_SET_IOMMU is returned. */
+/* The same, but returns an error of VFIO_GROUP_SET_CONTAINER or VFIO_SET_IOMMU. */
 int vt_try_add_group(struct vt_container *c, int group, const char *name, struct vt_dev **dev);
 /* Bind the k-th edu device to vfio-pci, return the number of its group. */
 int vt_edu_group(int k);
@@ -212,7 +210,7 @@ void vt_close(struct vt_container *c);
 #define VT_MTTY_TYPE	"/sys/class/mdev_bus/mtty/mdev_supported_types/mtty-1"
 int vt_mdev_create(const char *type_dir, const char *uuid);
 void vt_mdev_remove(const char *uuid);
-/* For the harness: before it forks, and when the test's process is gone. */
+/* For the harness: call the first before it forks, the second when the test is gone. */
 void vt_mdev_share(void);
 void vt_mdev_remove_left(void);
 
@@ -230,7 +228,7 @@ int vt_map_raw(struct vt_container *c, u32 argsz, u32 flags, u64 iova,
 	       u64 vaddr, u64 size, u64 granule);
 /* VFIO_DMA_MAP_FLAG_VADDR */
 int vt_map_vaddr(struct vt_container *c, u64 iova, const void *vaddr, u64 size);
-/* unmapped may be NULL: how much went, as the kernel says; kept on an error. */
+/* unmapped: how much the kernel says it has unmapped; not changed on an error; may be NULL */
 int vt_unmap(struct vt_container *c, u64 iova, u64 size, u64 *unmapped);
 int vt_unmap_flags(struct vt_container *c, u32 flags, u64 iova, u64 size,
 		   u64 *unmapped);
@@ -261,50 +259,49 @@ struct vt_info {
 };
 
 void vt_info(struct vt_container *c, struct vt_info *info);
-/* Does the IOMMU have pages of any power of two? Then small ones may make larger ones. */
+/* Has the IOMMU pages of each power of two? Then neighbours may become a larger page. */
 bool vt_any_pgsize(struct vt_container *c);
 u32 vt_dma_avail(struct vt_container *c);
 /* Last byte of the IOVA space. */
 u64 vt_last_iova(struct vt_container *c);
 /* End the test as skipped where the kernel does not know granules. */
 void vt_need_granule(struct vt_container *c);
-/* A container with the first edu device on such a kernel. */
+/* A container with the first edu device, on a kernel that knows granules */
 void vt_open_granule(struct vt_container *c);
 
 /* ---- DMA by the edu device: edu.c ---- */
 
 /*
- * Let the device master the bus and give it one page of memory of its own, mapped
- * at VT_BOUNCE_IOVA(k) for the k-th device of the container: the device's buffer
- * can only be filled and looked at by DMA. Costs one DMA entry and a locked page.
+ * Enables DMA of the k-th device of the container and maps a page for it at
+ * VT_BOUNCE_IOVA(k), since only DMA can read and write the device's buffer. Takes one DMA
+ * entry and a locked page.
  */
 #define VT_BOUNCE_IOVA(k)	(SZ_1M + (k) * SZ_64K)
 void vt_edu_enable(struct vt_dev *dev);
-/* The same with the page of another device of the container. */
+/* The same, with the page of another device of the container */
 void vt_edu_enable_beside(struct vt_dev *dev, const struct vt_dev *other);
 
 /*
- * Memory at iova into the device's buffer, and the other way. The buffer has
- * 4 KiB, but QEMU's edu takes the last byte of a full transfer to be out of bounds,
- * and QEMU dies of it. A transfer takes 100 ms of guest time, done or faulted; the
- * device does not tell which.
+ * Copies from iova to the device's buffer, and from the buffer to iova. The buffer has 4 KiB,
+ * but QEMU dies if a transfer reaches its last byte. A transfer takes 100 ms of guest time,
+ * also if it faults. The device does not tell whether it did.
  */
 #define VT_DMA_MAX	4088
 void vt_dma_load_start(struct vt_dev *dev, u64 iova, size_t len);
 void vt_dma_store_start(struct vt_dev *dev, u64 iova, size_t len);
 bool vt_dma_busy(struct vt_dev *dev);
 void vt_dma_wait(struct vt_dev *dev);
-/* Two transfers each, by way of the bounce page. */
+/* Two transfers each, with the bounce page in between */
 void vt_dma_write(struct vt_dev *dev, u64 iova, const void *buf, size_t len);
 void vt_dma_read(struct vt_dev *dev, u64 iova, void *buf, size_t len);
-/* Fail unless the device reads at iova the 64 bytes that this puts at p. */
+/* Writes 64 bytes at p. The device must read them at iova. */
 void vt_expect_read(struct vt_dev *dev, u64 iova, void *p);
-/* Or unless what it writes at iova comes to be at p; or unless both is so. */
+/* What the device writes at iova must arrive at p; and both. */
 void vt_expect_write(struct vt_dev *dev, u64 iova, void *p);
 void vt_expect_dma(struct vt_dev *dev, u64 iova, void *p);
-/* Fail if the device can write p by way of iova. */
+/* The device must not be able to write p through iova. */
 void vt_expect_no_write(struct vt_dev *dev, u64 iova, void *p);
-/* Nor is there anything at iova: the attempt faults. */
+/* The same, and nothing may be mapped at iova: the attempt faults. */
 void vt_expect_no_dma(struct vt_dev *dev, u64 iova, void *p);
 
 /* ---- Memory: mem.c ---- */
@@ -320,13 +317,12 @@ enum vt_mem {
 const char *vt_mem_name(enum vt_mem kind);
 /* Page size the kind guarantees. */
 u64 vt_mem_pgsize(enum vt_mem kind);
-/* Enough free pages of this kind? If not, why. */
+/* Are there enough free pages of this kind? If not, says why. */
 bool vt_mem_has(enum vt_mem kind, u64 size, char *why, size_t len);
 /*
- * Private anonymous memory, touched, checked to be what was asked for, aligned to
- * 1 GiB; a 32-bit program has no room for that, and gets as much as the kind needs.
- * size is rounded up to whole pages of the kind. Skips the test if the machine has
- * too few pages of the kind.
+ * Private anonymous memory that is touched and checked to be of this kind. It is aligned to
+ * 1 GiB, or in a 32-bit program, which has no room for that, as the kind needs. size is
+ * rounded up to whole pages of the kind. Skips the test if the machine has too few.
  */
 void *vt_alloc(enum vt_mem kind, u64 size);
 void vt_free(void *p, enum vt_mem kind, u64 size);
@@ -338,14 +334,14 @@ void vt_phys_range(const void *p, u64 nr, u64 *phys);
 void vt_fill(void *p, size_t len, u64 seed);
 bool vt_filled(const void *p, size_t len, u64 seed);
 /*
- * What is not there of [p, p + size) comes when somebody provides it, if ever: who
- * needs it waits. Returns a userfaultfd.
+ * Who touches a missing page of [p, p + size) waits until somebody provides it. Returns a
+ * userfaultfd.
  */
 int vt_withhold(void *p, u64 size);
 void vt_provide(int fd, void *p, u64 size);
-/* The page at p, which begins with these bytes. */
+/* Provides the page at p, with these bytes at its beginning. */
 void vt_provide_copy(int fd, void *p, const void *from, size_t len);
-/* Wait until somebody waits for a page; which one. */
+/* Wait until somebody waits for a page. Returns its address. */
 u64 vt_awaited(int fd);
 
 /* ---- What the kernel says: proc.c ---- */
@@ -365,13 +361,13 @@ int vt_wraps(void);
 u64 vt_locked(void);
 u64 vt_locked_of(pid_t pid);
 /*
- * How many pages are pinned, in the whole system, each as often as it is pinned.
- * The harness fails a test that leaves more of them behind than it found.
+ * How many pages are pinned in the whole system, each counted as often as it is pinned. The
+ * harness fails a test that leaves more pinned than it found.
  */
 u64 vt_pinned(void);
 /* A field of /proc/meminfo, in bytes. */
 u64 vt_meminfo(const char *field);
-/* RLIMIT_MEMLOCK for this process, and without CAP_IPC_LOCK, which would lift it. */
+/* Set RLIMIT_MEMLOCK of this process, and drop CAP_IPC_LOCK, which would lift it. */
 void vt_limit_locked(u64 bytes);
 void vt_drop_ipc_lock(void);
 /* A parameter of vfio_iommu_type1; the old value is put back when the test ends. */
@@ -387,9 +383,9 @@ int vt_write_file(const char *path, const char *text);
 /* ---- IOMMU faults: faults.c ---- */
 
 /*
- * Faults since a mark. The kernel's log is rate limited, to about three faults in 5
- * seconds on Intel: setting a mark waits until the limit is open again; from there on it
- * tells reliably that there was none, and of the first three.
+ * Faults since a mark. The kernel limits its log, on Intel to about three faults in 5
+ * seconds. To set a mark waits until that time is over. From then on the log has the first
+ * three faults, and if it has none there was none.
  */
 #define VT_FAULT_ANYWHERE	(~0ull)	/* the address of a fault that tells none */
 struct vt_faults {
@@ -402,7 +398,7 @@ struct vt_faults {
 void vt_faults_mark(struct vt_faults *f);
 /* How many since the mark, all in all; waits a moment for the log to settle. */
 unsigned int vt_faults_count(struct vt_faults *f);
-/* Did one hit there? One that does not tell its address may have, and on AMD any may. */
+/* May a fault have hit there? One without an address may have, and on AMD any may have. */
 bool vt_faults_hit(struct vt_faults *f, u64 iova, u64 size);
 
 /* ---- Allocations that fail: inject.c ---- */
@@ -411,12 +407,12 @@ bool vt_faults_hit(struct vt_faults *f, u64 iova, u64 size);
 void vt_need_injection(void);
 /* The n-th allocation of this task from now on fails; 0: none. */
 void vt_inject_nth(int n);
-/* Did it come to that allocation? Ends the injection. */
+/* Ends the injection. Was there such an allocation? */
 bool vt_injected(void);
 /*
- * Every allocation of this task fails between vt_inject_all(true) and (false); with
- * vt_injection_on false it is a rehearsal, in which none does: a page fault could not
- * be served either, and would for ever.
+ * All allocations of this task fail between vt_inject_all(true) and vt_inject_all(false). A
+ * page fault would then repeat for ever. So a test first makes its calls with vt_injection_on
+ * false, where nothing fails, to have all pages that it needs.
  */
 void vt_inject_all(bool on);
 extern bool vt_injection_on;
@@ -456,20 +452,20 @@ const struct vt_pte *vt_tables_find(const struct vt_tables *t, u64 iova);
 /* Size of the page that translates iova, 0 if none. Reads the tables anew. */
 u64 vt_pgsize_at(struct vt_dev *dev, u64 iova);
 /*
- * Is [iova, iova + size) mapped to vaddr with these flags, with the largest pages
- * up to granule (0: any) that the memory allows? Or, with vaddr NULL, to nothing?
- * Says what differs and fails the test if not. Looks at the physical pages.
- * smallest, if not NULL: the smallest page size seen.
+ * [iova, iova + size) must be mapped to the physical pages of vaddr with these flags, with
+ * the largest pages up to granule (0: any) that the memory allows. With vaddr NULL, nothing
+ * may be mapped. Fails the test and says what differs. smallest, if not NULL: the smallest
+ * page size seen.
  */
 void vt_tables_expect(const struct vt_tables *t, const struct vt_info *info, u64 iova,
 		      u64 size, const void *vaddr, u32 flags, u64 granule,
 		      u64 *smallest);
 
-/* The same of one range, with the tables as they are now; nothing where none are known. */
+/* The same for one range, with the tables as they are now. Does nothing if none are known. */
 void vt_expect_tables(struct vt_dev *dev, u64 iova, u64 size, const void *mem, u32 flags,
 		      u64 granule);
 
-/* Everything that a call which fails must leave alone. */
+/* Everything that a call must not change if it fails */
 struct vt_state {
 	u32 dma_avail;
 	u64 locked;
@@ -480,7 +476,7 @@ void vt_state(struct vt_container *c, struct vt_state *s);
 /* Fails the test, with this text, if anything is different now. */
 void vt_state_same(struct vt_container *c, const struct vt_state *s, const char *after);
 
-/* The call returns -err and has changed nothing. */
+/* The call must return -err and change nothing. */
 #define ASSERT_REFUSED(c, call, err) do {					\
 	struct vt_state before_;						\
 										\
@@ -492,8 +488,8 @@ void vt_state_same(struct vt_container *c, const struct vt_state *s, const char 
 /* ---- VFIO_IOMMU_DMA_EXTENTS: extents.c ---- */
 
 /*
- * One call, 0 or -errno; iova, size and count come back as the kernel leaves them.
- * e may be NULL where count is 0.
+ * One call; returns 0 or -errno. iova, size and count are as the kernel leaves them. e may be
+ * NULL if count is 0.
  */
 int vt_extents(struct vt_container *c, u64 *iova, u64 *size,
 	       struct vfio_dma_extent *e, u32 *count);
@@ -508,12 +504,12 @@ struct vt_extents {
 void vt_extents_read(struct vt_container *c, u64 iova, u64 size, u32 room,
 		     struct vt_extents *x);
 void vt_extents_free(struct vt_extents *x);
-/* How many they are, as count-only calls tell. */
+/* How many extents calls with count 0 count */
 u64 vt_extents_count(struct vt_container *c, u64 iova, u64 size);
 
 /* ---- Sparse mappings: sparse.c; all return 0 or -errno ---- */
 
-/* Set one up. vt_map() fills it then, and vt_unmap() empties it. */
+/* Sets one up. vt_map() fills it, vt_unmap() empties it. */
 int vt_sparse(struct vt_container *c, u64 iova, const void *vaddr, u64 size, u32 flags,
 	      u64 granule);
 /* VFIO_DMA_UNMAP_FLAG_SPARSE; unmapped as for vt_unmap() */
@@ -541,20 +537,20 @@ int vt_map_super(struct vt_container *c, u64 iova, const void *p, u64 size, u32 
 		 u64 granule);
 /* End the test as skipped where the kernel does not know them. */
 void vt_need_super(struct vt_container *c);
-/* A new one, with this container attached to it. */
+/* A new one, to which this container is attached */
 int vt_super_new(struct vt_container *c);
-/* A container with the first edu device, for DMA, attached to a new one. */
+/* Opens a container with the first edu device, for DMA, and attaches it to a new one. */
 int vt_open_super(struct vt_container *c);
 /* What /proc tells of a process's super-container. */
 void vt_super_fdinfo(pid_t pid, int super, struct vfio_super_info *info);
 
-/* GET_INFO and this process's fdinfo both say so; else the test ends. */
+/* GET_INFO and this process's fdinfo must both say so, or the test ends. */
 #define ASSERT_SUPER(super, registered, locked, regions, containers)		\
 	vt_super_check(__FILE__, __LINE__, super, registered, locked, regions, containers)
 void vt_super_check(const char *file, int line, int super, u64 registered, u64 locked,
 		    u32 regions, u32 containers);
 
-/* Everything that a call on a super-container which fails must leave alone. */
+/* Everything that a call on a super-container must not change if it fails */
 struct vt_super_state {
 	struct vfio_super_info info;
 	u64 locked, pinned;
@@ -571,7 +567,7 @@ void vt_super_state_same(int super, const struct vt_super_state *s, const char *
 	vt_super_state_same(super, &was_, #call);				\
 } while (0)
 
-/* What a super-container gives back follows its last user shortly. */
+/* A super-container may give memory back shortly after its last user has gone. */
 #define ASSERT_LOCKED_SOON(pid, want)	vt_wait_locked(__FILE__, __LINE__, pid, want)
 void vt_wait_locked(const char *file, int line, pid_t pid, u64 want);
 #define ASSERT_PINNED_SOON(want)	vt_wait_pinned(__FILE__, __LINE__, want)
@@ -580,18 +576,18 @@ void vt_wait_pinned(const char *file, int line, u64 want);
 /* ---- Other processes: process.c ---- */
 
 /*
- * fork(), with a socket between the two: to pass descriptors, and to tell a number
- * and to hear one, which is how they wait for each other.
+ * fork() with a socket between the two processes. They pass descriptors, and they wait for
+ * each other: one tells a number, the other hears it.
  */
 pid_t vt_fork_peer(int *sock);
 void vt_send_fd(int sock, int fd);
 int vt_recv_fd(int sock);
 void vt_tell(int sock, u64 value);
 u64 vt_hear(int sock);
-/* The child leaves by itself, and well; it does not. */
+/* Wait for a child that must end by itself with status 0; kill a child that must not. */
 void vt_wait_exit(pid_t pid);
 void vt_kill(pid_t pid);
-/* A descriptor stays open over exec. */
+/* Let a descriptor stay open over exec. */
 void vt_keep_open(int fd);
 
 #endif

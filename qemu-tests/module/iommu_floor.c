@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Test only: the least that mapping memory for a device can cost.
+ * Test only: the least that it can cost to map memory for a device.
  *
- * /dev/iommu_floor has, for each open file, a paging domain that the last edu
- * device of the machine is attached to.  An ioctl pins memory of the caller, then
- * maps and unmaps it there by bare calls of the IOMMU API, one iommu_map() for
- * each physically contiguous run of pages, cut at granules, and takes the time of
- * these calls alone.  A benchmark holds against it what VFIO and iommufd add.
+ * Each open file of /dev/iommu_floor has a paging domain.  The last edu device of the
+ * machine is attached to it.  An ioctl pins memory of the caller and maps and unmaps it
+ * there with bare calls of the IOMMU API: one iommu_map() for each physically contiguous
+ * run of pages, cut at granules.  It takes the time of only these calls.  A benchmark
+ * compares VFIO and iommufd with that.
  */
 
 #include <linux/fs.h>

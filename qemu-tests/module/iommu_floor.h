@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only WITH Linux-syscall-note */
 /*
- * What a benchmark says to /dev/iommu_floor: map these pages with nothing but
- * iommu_map() and iommu_unmap(), and tell how long that took.
+ * The argument of the ioctl of /dev/iommu_floor, which maps these pages with iommu_map(),
+ * unmaps them with iommu_unmap(), and tells how long that took
  */
 #ifndef IOMMU_FLOOR_H
 #define IOMMU_FLOOR_H

@@ -2,17 +2,17 @@
 /*
  * Test only: what the emulated machines lack for testing VFIO's type1.
  *
- * 1. Devices with an emulated IOMMU which pin pages when they are told to, log
- *    each dma_unmap callback and answer it by unpinning exactly what lies in
- *    its range.  vfio_testdev.h is how to talk to them.
+ * 1. Mediated devices which pin pages when they are told to.  They log each dma_unmap
+ *    callback, and unpin exactly what they have pinned in its range.  vfio_testdev.h has
+ *    their ioctls.
  *
- * 2. Probes in the IOMMU core, at work only while the parameter "armed" is set.
- *    They make the core refuse what it would grant (sharing a domain, page
- *    sizes, unmaps) or name reserved regions there are none of.  See the
- *    MODULE_PARM_DESC()s.  Clearing "armed" resets all their parameters.
+ * 2. Probes in the IOMMU core, which act only while the parameter "armed" is set.  They
+ *    make the core refuse calls (sharing a domain, page sizes, unmaps) or report reserved
+ *    regions that do not exist.  See the MODULE_PARM_DESC()s.  Clearing "armed" resets all
+ *    their parameters.
  *
- * The handlers run in a breakpoint, hence no locks.  What they remember from
- * one call to the next assumes that one container at a time gains groups.
+ * The handlers run in a breakpoint, so they take no locks.  They remember things from one
+ * call to the next.  That works only if groups join one container at a time.
  */
 
 #include <linux/eventfd.h>
@@ -267,7 +267,7 @@ static int vtd_do_log(struct vtd *vtd, struct vtd_log *log)
 	return ret;
 }
 
-/* As a page fault does for as long as it waits for memory, on FUSE for instance */
+/* Like a page fault that waits for memory, on FUSE for instance */
 static int vtd_set_hold_mm(const char *val, const struct kernel_param *kp)
 {
 	struct eventfd_ctx *held;
@@ -501,10 +501,10 @@ module_param(unmap_calls, ulong, 0644);
 MODULE_PARM_DESC(unmap_calls,
 		 "Calls of iommu_unmap() and iommu_unmap_fast() seen; write 0 to reset");
 
-/* Domains allocated by name of a device, oldest first.  Holes are NULL. */
+/* Domains that were allocated for a device, oldest first.  NULL: it was freed. */
 static struct iommu_domain *domains[VTD_MAX_DOMAINS];
 
-/* The last call of iommu_attach_group() that was let through */
+/* The last call of iommu_attach_group() that was not refused */
 static struct iommu_group *last_group;
 static struct iommu_domain *last_domain;
 
@@ -516,7 +516,7 @@ static struct iommu_domain *last_domain;
 #define VTD_THIRD_ARG(regs)	((regs)->dx)
 #endif
 
-/* Where a probe goes on that has set the return value of what it probes */
+/* A probe that has set the return value of the probed function goes on here. */
 asmlinkage void vtd_just_return(void);
 
 asm(".text\n"
@@ -554,10 +554,10 @@ static unsigned int vtd_domain_index(struct iommu_domain *domain)
 }
 
 /*
- * To see whether group G can share a domain, type1 attaches it to a new one,
- * detaches it, attaches it to an existing one, and if that fails to the new one
- * again.  So what is to be refused is to attach the group of the last call to
- * another domain than the last call did, with no domain allocated in between.
+ * To find out whether a group can share a domain, type1 attaches it to a new domain,
+ * detaches it, attaches it to an existing one, and if that fails to the new one again.
+ * So refuse a call that attaches the same group as the last call to another domain, if no
+ * domain was allocated in between.
  */
 static int vtd_attach_pre(struct kprobe *kp, struct pt_regs *regs)
 {
@@ -640,7 +640,7 @@ static int vtd_alloc_ret(struct kretprobe_instance *ri, struct pt_regs *regs)
 
 	domain->pgsize_bitmap &= ~hide_pgsizes;
 
-	/* Close the gaps, so that the order is the order of age */
+	/* Close the gaps and keep the order, which is by age */
 	for (i = 0; i < VTD_MAX_DOMAINS; i++)
 		if (domains[i])
 			domains[end++] = domains[i];
@@ -786,13 +786,13 @@ static int vtd_register_probes(void)
 	for (n = 0; n < ARRAY_SIZE(probes); n++) {
 		ret = register_kprobe(&probes[n]);
 		if (ret == -ENOENT && probes[n].pre_handler == vtd_map_runs_pre) {
-			/* What the unpatched kernel has instead */
+			/* What the unpatched kernel has instead of it */
 			probes[n].symbol_name = "iommu_map_nosync";
 			probes[n].pre_handler = vtd_map_pre;
 			ret = register_kprobe(&probes[n]);
 		}
 		if (ret == -ENOENT && probes[n].pre_handler == vtd_map_pre) {
-			/* ... and Linux 6.12 as it was */
+			/* ... and the unpatched Linux 6.12 */
 			probes[n].symbol_name = "iommu_map";
 			ret = register_kprobe(&probes[n]);
 		}

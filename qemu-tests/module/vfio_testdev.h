@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only WITH Linux-syscall-note */
 /*
- * What a test program says to a vfio_testdev device, through the device's own
- * file descriptor.  Every call returns -1 and errno on failure.
+ * The ioctls of a vfio_testdev device, on the device's own file descriptor.  Each returns -1
+ * and sets errno if it fails.
  */
 #ifndef VFIO_TESTDEV_H
 #define VFIO_TESTDEV_H
@@ -45,7 +45,7 @@ struct vtd_log {
 #define VTD_UNPIN	_IOW('V', 0x81, struct vtd_pin)
 /* vfio_dma_rw() */
 #define VTD_RW		_IOW('V', 0x82, struct vtd_rw)
-/* Read and empty the log of dma_unmap callbacks; returns how many it filled */
+/* Read and clear the log of dma_unmap callbacks; returns how many it filled in */
 #define VTD_LOG		_IOWR('V', 0x83, struct vtd_log)
 /* How many pages are pinned now, each counted as often as it is pinned */
 #define VTD_PINNED	_IO('V', 0x84)

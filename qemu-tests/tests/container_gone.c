@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The last group leaves a container while another thread is in an ioctl of it, which waits
- * for its argument to be faulted in. Neither waits for the other. What the container had is
- * gone when the group has left; the ioctl ends with an error, or as if it had come first.
+ * The last group leaves a container while another thread is in an ioctl on the container,
+ * which waits for a page of its argument. Neither waits for the other. When the group has
+ * left, everything that the container mapped is gone. The ioctl ends with an error, or as if
+ * it had come first.
  */
 #include <pthread.h>
 
@@ -40,7 +41,7 @@ static void *wait_in_ioctl(void *arg)
 	return NULL;
 }
 
-/* A container with memory mapped, pinned and charged, all of what calls may be about. */
+/* A container with everything that a call can act on: memory mapped, pinned and charged */
 static int open_full(struct vt_container *c)
 {
 	int super;
@@ -68,7 +69,7 @@ static void leave(struct vt_dev *dev, bool unset)
 	dev->group = -1;
 }
 
-/* again: the container has a group, and an IOMMU, once more before the ioctl goes on. */
+/* again: a group joins the container again before the ioctl goes on. */
 static void leave_during(struct vt_container *c, int super, const struct call *call, bool unset,
 			 bool again)
 {
@@ -87,7 +88,7 @@ static void leave_during(struct vt_container *c, int super, const struct call *c
 	ASSERT_EQ(vt_awaited(uffd), (uintptr_t)p + SZ_4K);
 
 	leave(&c->dev[0], unset);
-	/* It is all gone, though the ioctl still waits: the charge but for what is registered. */
+	/* The ioctl still waits, but all is unmapped. Only the registered memory is charged. */
 	ASSERT_EQ(vt_locked(), SIZE);
 	ASSERT_SUPER(super, SIZE, SIZE, 1, 0);
 	ASSERT_EQ(vt_pinned(), pinned + SIZE / SZ_4K);
@@ -106,7 +107,7 @@ static void leave_during(struct vt_container *c, int super, const struct call *c
 		ASSERT_LE(w.ret, 0);
 	ASSERT_SUPER(super, SIZE, SIZE, 1, 0);
 	if (again) {
-		/* What it did, it did to what the container was before. */
+		/* The ioctl has not changed what was mapped since. */
 		vt_state_same(c, &was, call->name);
 		leave(&c->dev[0], true);
 	}
@@ -171,7 +172,7 @@ static void map_plain(void)
 	map_some("map", VT_RW, 0, 0);
 }
 
-/* The granule is read by itself. */
+/* The kernel reads the granule in a second step. */
 static void map_granule(void)
 {
 	map_some("map with a granule", VT_RW | VFIO_DMA_MAP_FLAG_GRANULE, SZ_64K,
@@ -202,7 +203,7 @@ static void unmap_all(void)
 	unmap_some("unmap all", VFIO_DMA_UNMAP_FLAG_ALL);
 }
 
-/* The struct is there; the bitmap's, behind it, is not. */
+/* The first struct is there. The struct of the bitmap behind it is not. */
 static void unmap_bitmap(void)
 {
 	static u64 bits[SIZE / SZ_4K / 64];
@@ -281,7 +282,7 @@ static void super_create(void)
 	try_all(&call, NULL);
 }
 
-/* The file that it names is open when the call goes on, or it would be refused for that. */
+/* The super-container that the argument names must be open, or the call is refused. */
 static void super_attach(void)
 {
 	struct call call = { .name = "attach", .cmd = VFIO_IOMMU_SUPER_ATTACH };

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What calls cost, in instructions: on the machine icount the guest's clock counts
- * them, and the same program costs the same on every run. Prints lines
+ * What calls cost, in instructions. On the machine icount the guest's clock counts
+ * instructions, and the same program costs the same on every run. Prints lines
  *
  *	# cost OPERATION.PEER.BACKING.SIZE.PIECE INSTRUCTIONS
  *
- * or, where a peer cannot do a thing, the name of the errno instead. PEER is a way to
- * map memory (lib/peers.h), PIECE the size that can be unmapped on its own, "-" where
- * all is unmapped at once. qemu-tests/costs judges the lines by costs.list, bench/
- * makes tables and plots of them.
+ * or the name of an errno if a peer cannot do it. PEER is a way to map memory
+ * (lib/peers.h). PIECE is the size that can be unmapped alone; "-": all is unmapped at
+ * once. qemu-tests/costs compares the figures with costs.list. bench/ makes tables and
+ * plots of them.
  *
- * The tests short_* are for make check, full_* with them for make bench.
+ * make check runs the tests short_*. make bench runs these and full_*.
  */
 #define _GNU_SOURCE
 #include <glob.h>
@@ -25,7 +25,7 @@ typedef __s64 s64;
 #define SZ_512M	(512 * SZ_1M)
 #define SZ_1T	(1ull << 40)
 
-/* More calls than that are not worth the time they take. */
+/* What needs more calls than that is not measured: it takes too long. */
 #define MAX_CALLS	16384
 
 static const struct backing {
@@ -84,9 +84,9 @@ static void figure(const char *op, enum peer peer, const struct backing *b, u64 
 }
 
 /*
- * A call now and then has to fetch pages for the slab allocator, or finds them where
- * another boot does not. What is measured once is done three times, unless that takes
- * too long, and the least counts; of many calls it is the median.
+ * Some calls have to get pages for the slab allocator, and not the same ones in each boot.
+ * So a single call is measured three times, unless that takes too long, and the least
+ * counts. Of many calls the median counts.
  */
 #define ROUNDS		3
 #define LONG_ROUND	(50 * 1000 * 1000)	/* instructions */
@@ -117,8 +117,8 @@ static u64 next_random(u64 *seed)
 }
 
 /*
- * Opens the peer with all the users that the figure of one needs: where memory is
- * shared, that is the second. The last one added is the one to measure.
+ * Opens the peer and adds as many users as the measured one needs before it: where memory is
+ * shared, the second user is measured. The last user is the one to measure.
  */
 static int open_peer(struct peers *p, enum peer peer, void *vaddr, u64 size)
 {
@@ -210,8 +210,8 @@ static void one_piece(enum peer peer, const struct backing *b, u8 *mem, u64 size
 }
 
 /*
- * Map a piece and unmap it, over and over. Returns in *each what one such pair costs.
- * A timer that fires in one round of them is not in all.
+ * Maps a piece and unmaps it, again and again. Returns in *each what one pair costs. A timer
+ * may fire in some rounds, but not in all.
  */
 static int pairs_of(struct peers *p, u64 iova, const u8 *mem, u64 size, u64 places,
 		    u64 *each)
@@ -257,14 +257,14 @@ static void pair(enum peer peer, const struct backing *b, void *mem, u64 size)
 	peer_close(&p);
 }
 
-/* What there is to compare: iommufd is the same on both kernels. */
+/* On the unpatched kernel measure only what the series could change there. */
 static bool wanted(enum peer peer)
 {
 	return patched() || peer == PEER_TYPE1 || peer == PEER_TYPE1_CALLS ||
 	       peer == PEER_FLOOR;
 }
 
-/* What both kernels have comes first, so that it finds the same state on both. */
+/* What both kernels measure comes first, so that it finds the same state on both. */
 static const enum peer in_order[NR_PEERS] = {
 	PEER_TYPE1, PEER_TYPE1_CALLS, PEER_FLOOR, PEER_SUPER, PEER_GRANULE,
 	PEER_IOMMUFD, PEER_IOMMUFD_CALLS, PEER_COPY, PEER_COPY_CALLS,
@@ -432,8 +432,8 @@ static void full_register(void)
 }
 
 /*
- * ---- A second domain is attached to a container that has 512 MiB mapped, and
- * detached, then all of it is released ----
+ * ---- A second domain joins a container with 512 MiB mapped, and leaves; then everything is
+ * released ----
  */
 
 static void replay(enum peer peer, const struct backing *b, u64 size)
@@ -529,10 +529,7 @@ static void full_join(void)
 
 /* ---- How it grows ---- */
 
-/*
- * A virtual IOMMU's pair of calls beside so many other mappings, each of a page of
- * its own.
- */
+/* A virtual IOMMU's map and unmap, beside so many other mappings of a page each. */
 static void among(enum peer peer, u8 *mem, u64 nr)
 {
 	const unsigned int times = 64;
@@ -600,7 +597,7 @@ static void full_mappings(void)
 	mappings(60000, 60000);
 }
 
-/* So many holes in one mapping, then unmap and map beside them, then all of it. */
+/* Make so many holes in a mapping, unmap and map beside them, then unmap all of it. */
 static void holes_in(enum peer peer, u8 *mem, u64 nr)
 {
 	u64 i, since, each = 0;
@@ -655,8 +652,8 @@ static void full_holes(void)
 }
 
 /*
- * virtio-mem: single granules of a large mapping, unmapped and mapped again at random.
- * Large memory is one page of 1 GiB, over and over.
+ * virtio-mem: unmap and map single granules of a large mapping at random. More memory than
+ * 1 GiB is the same huge page of 1 GiB several times.
  */
 static u8 *aliases(u64 size)
 {
@@ -762,10 +759,9 @@ static void full_random_1t(void)
 }
 
 /*
- * A block plugged and unplugged, at eight places of a mapping, over and over: filled and
- * emptied in a sparse mapping, unmapped and mapped again in one with a granule, and with
- * nothing around it. What is mapped and unmapped is the same, and so are the IOMMU's
- * tables, which the first round makes.
+ * Plug and unplug a block at eight places, again and again: fill and empty a sparse mapping;
+ * unmap and map in a mapping with a granule; map and unmap with nothing around it. Each way
+ * maps the same and uses the same IOMMU tables, which the first round makes.
  */
 #ifdef VFIO_DMA_SPARSE
 #define PLACES	8
@@ -896,7 +892,7 @@ static void full_extents(void)
 }
 #endif
 
-/* ---- What it keeps: bytes of the kernel's memory, page tables of the IOMMU apart ---- */
+/* ---- Kernel memory in use, in bytes, without the IOMMU's page tables ---- */
 
 static s64 kernel_bytes(void)
 {

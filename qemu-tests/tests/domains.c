@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Several IOMMU domains in a container. One IOMMU serves all devices of the
- * emulated machines, so type1 would put them all into one domain: the test module
- * refuses that. It also takes page sizes away from a domain, puts a reserved
- * region where there is none, and lets unmapping fail.
+ * Several IOMMU domains in a container. The emulated machines have one IOMMU for all
+ * devices, so type1 would put them all into one domain. The test module prevents that. It
+ * also takes page sizes away from a domain, adds reserved regions, and makes unmaps fail.
  */
 #include "../lib/testdev.h"
 
@@ -35,7 +34,7 @@ struct piece {
 	u64 granule;
 };
 
-/* Do two neighbours belong to one mapping, which may have larger pages than pieces? */
+/* Are two neighbours in one mapping, so that an IOMMU page may cover both? */
 static bool one_whole(const struct piece *a, const struct piece *b)
 {
 	return a->vaddr && !a->granule && !b->granule && a->flags == b->flags &&
@@ -120,7 +119,7 @@ static void late_plain(void)
 	vt_close(&c);
 }
 
-/* A piece leaves both domains; its neighbours stay in both. */
+/* A piece is unmapped in both domains; its neighbours stay mapped in both. */
 static void two_pieces(void)
 {
 	struct vt_container c;
@@ -169,8 +168,8 @@ static void two_pieces(void)
 }
 
 /*
- * A domain that comes late gets what there is: pieces, each with its granule, and
- * other mappings in the holes; the domain it came to can then go.
+ * A domain that joins later gets everything that is mapped: the pieces, each with its
+ * granule, and the mappings in the holes. Then the first domain can leave.
  */
 static void late_holes(void)
 {
@@ -235,7 +234,7 @@ static void late_holes(void)
 	vt_close(&c);
 }
 
-/* After a group was refused: everything as it was. */
+/* A group was refused: nothing has changed. */
 static void expect_unharmed(struct vt_container *c, const struct piece *p, u64 locked,
 			    const struct vt_info *was)
 {
@@ -317,7 +316,7 @@ static void pgsize_accepted(void)
 	vt_close(&c);
 }
 
-/* One domain with superpages, one without: each as large as it can. */
+/* One domain with superpages, one without: each uses the largest pages that it has. */
 static void pgsize_mixed(void)
 {
 	struct piece p[NR];
@@ -355,7 +354,7 @@ static void pgsize_mixed(void)
 	vt_close(&c);
 }
 
-/* May a group with a reserved region here join? Returns what the kernel says. */
+/* Lets a group with a reserved region here join. Returns what the kernel says. */
 static int try_reserved(struct vt_container *c, u64 iova, u64 size)
 {
 	int ret;
@@ -398,7 +397,7 @@ static void reserved_plain(void)
 	vt_close(&c);
 }
 
-/* A reserved region is in the way of what is mapped, not of holes. */
+/* A reserved region conflicts with what is mapped, not with holes. */
 static void reserved_holes(void)
 {
 	struct vt_container c;
@@ -445,9 +444,9 @@ static void reserved_holes(void)
 
 /* From now on so many calls of iommu_unmap() fail, after some that do not. */
 /*
- * An IOMMU driver may not fail to unmap. If one does, the kernel warns and the call returns
- * -EIO; the pages stay pinned and charged for good, for a device may still reach them. The
- * mapping is gone.
+ * An IOMMU driver may not fail an unmap. If one does, the kernel warns and the call returns
+ * -EIO. The mapping is gone, but its pages stay pinned and charged for good, since a device
+ * may still reach them.
  */
 static void fail_unmaps(int times, int skip, int domain)
 {
@@ -455,7 +454,7 @@ static void fail_unmaps(int times, int skip, int domain)
 	td_fail_unmaps(times, skip, domain);
 }
 
-/* So much of what is charged is lost for good. */
+/* So much stays charged for good. */
 static void lost(u64 size)
 {
 	vt_leaks_pins(size / SZ_4K);
@@ -499,7 +498,7 @@ static void unmap_fails_one(void)
 	EXPECT_EQ(vt_locked(), base - SZ_4K + PIECE);
 }
 
-/* Some of a range goes, then it fails: what went is uncharged, the rest is there still. */
+/* The unmap fails after part of a range: that part is uncharged, the rest stays pinned. */
 static void unmap_fails_midway(void)
 {
 	struct vt_container c;
@@ -524,7 +523,7 @@ static void unmap_fails_midway(void)
 	EXPECT_EQ(vt_locked(), base + SZ_64K);
 }
 
-/* It fails at the end of the IOVA space, where an address plus a size wraps. */
+/* The unmap fails at the end of the IOVA space, where an address plus a size wraps. */
 static void unmap_fails_last(void)
 {
 	const u64 at = 0ull - SZ_2M;
@@ -591,7 +590,7 @@ static void unmap_fails_second(void)
 	unmap_fails_two(2);
 }
 
-/* It fails when the container goes: that a group has left proves nothing. */
+/* The unmap fails when the last group leaves. The pages stay pinned all the same. */
 static void teardown_fails(void)
 {
 	struct vt_container c;
@@ -615,8 +614,8 @@ static void teardown_fails(void)
 }
 
 /*
- * A map fails, and then its undoing does: what a device may still reach stays pinned and
- * charged, and all else goes on. The harness sees that as much stays pinned as charged.
+ * A map fails, and to undo it fails, too. What a device may still reach stays pinned and
+ * charged; everything else works on. The harness checks that the same amount stays pinned.
  */
 static void undo_fails(enum vt_mem kind, bool two)
 {
@@ -686,7 +685,7 @@ static void undo_fails_two_thp(void)
 	undo_fails(VT_MEM_THP, true);
 }
 
-/* So it does in a container whose mappings wait for their first domain. */
+/* The same in a container without a domain, when the first one joins. */
 static void replay_undo_fails(void)
 {
 	struct vt_container c;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * VFIO_IOMMU_DMA_EXTENTS: discovery, every errno, what is told and how a caller goes on;
- * page sizes against the tables that the IOMMU walks.
+ * VFIO_IOMMU_DMA_EXTENTS: discovery, every errno, what it tells, how a caller goes on, and
+ * page sizes compared with the IOMMU's tables.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -68,7 +68,7 @@ static void extension_iommufd(void)
 	vt_iommufd_lacks(VFIO_DMA_EXTENTS);
 }
 
-/* One mapping of 16 small pages; scattered, so that they are one extent anywhere. */
+/* One mapping of 16 small pages, scattered so that they are one extent on each machine */
 static void open_small(struct vt_container *c, struct run *r)
 {
 	vt_open_v2(c);
@@ -76,7 +76,7 @@ static void open_small(struct vt_container *c, struct run *r)
 	run_map(c, r);
 }
 
-/* The call is refused, and nothing of req or of what it points at has changed. */
+/* The call is refused and has changed neither req nor the array that it points at. */
 static void refused(struct vt_container *c, struct vfio_iommu_type1_dma_extents *req, int err)
 {
 	struct vfio_dma_extent e[4], was[4];
@@ -205,7 +205,7 @@ static void abi_wrap(void)
 	}
 }
 
-/* Two pages, of which the second cannot be written. */
+/* Two pages; the second cannot be written. */
 static u8 *half_there(int prot)
 {
 	u8 *p = mmap(NULL, SZ_8K, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -349,7 +349,7 @@ static void flags_told(void)
 	run_expect(&c, 0, 0, r, ARRAY_SIZE(r));
 }
 
-/* Ranges that begin and end anywhere: in an extent, and in a page of the IOMMU. */
+/* Ranges may begin and end anywhere, inside an extent or inside a page of the IOMMU. */
 static void clipping(void)
 {
 	struct vt_container c;
@@ -397,7 +397,7 @@ static void same_extents(const struct vt_extents *a, const struct vt_extents *b)
 	ASSERT_EQ(memcmp(a->e, b->e, a->nr * sizeof(*a->e)), 0);
 }
 
-/* With room for 1, 2, 3, ... a call tells the same, bit by bit. */
+/* With room for 1, 2, 3, ... extents, repeated calls tell the same. */
 static void continuation(void)
 {
 	struct vt_extents all, x;
@@ -425,7 +425,7 @@ static void continuation(void)
 	}
 }
 
-/* Counting tells as many as filling, and leaves the same place to go on from. */
+/* A call that counts finds as many extents as one that fills, and goes on at the same iova. */
 static void count_only(void)
 {
 	static const u64 range[][2] = {
@@ -457,7 +457,7 @@ static void count_only(void)
 	}
 }
 
-/* All told in a call that had no room to spare: size says so. */
+/* If the last extent takes the last room, size is 0. */
 static void exact_room(void)
 {
 	struct vfio_dma_extent e[ROOM];
@@ -526,7 +526,7 @@ static void vaddr_updated(void)
 
 /* ---- Page sizes, against the tables ---- */
 
-/* On a machine without, run_expect() has nothing to compare page sizes with: say so. */
+/* Skip where run_expect() has no tables to compare page sizes with. */
 static void tables_there(void)
 {
 	struct vt_container c;
@@ -536,9 +536,9 @@ static void tables_there(void)
 }
 
 /*
- * A mapping of [mem, mem + size) with each granule that divides it, whole, clipped,
- * with holes, and with something else in a hole. pgsize is at least what the memory
- * and the granule allow: unless the machine cannot tell.
+ * Map [mem, mem + size) with each granule that divides it: whole, clipped, with holes, and
+ * with another mapping in a hole. pgsize is at least what the memory and the granule allow,
+ * unless the machine cannot tell.
  */
 static void with_granule(struct vt_container *c, u8 *mem, u64 size, u64 granule, u64 page)
 {
@@ -657,7 +657,7 @@ static void pgsize_shifted_by_1m(void)
 	incongruent(SZ_1M, SZ_1M);
 }
 
-/* From an IOVA in the middle of a superpage on: small pages, then large ones. */
+/* A mapping that begins in the middle of a superpage has small pages, then large ones. */
 static void pgsize_odd_start(void)
 {
 	u8 *mem = vt_alloc(VT_MEM_THP, 4 * SZ_4M);
@@ -678,7 +678,7 @@ static void pgsize_odd_start(void)
 	}
 }
 
-/* Give [p, p + size) small pages of its own, whatever it had. */
+/* Replace the pages of [p, p + size) by small ones. */
 static void island(u8 *p, u64 size)
 {
 	u64 at;
@@ -795,7 +795,7 @@ static void top_v1(void)
 	top(V1, 0);
 }
 
-/* On v1 an unmap takes all of each mapping that begins in it, and no part of one. */
+/* On v1, an unmap takes each mapping that begins in its range, always whole. */
 static void v1_container(void)
 {
 	struct vt_container c;
@@ -820,7 +820,7 @@ static void v1_container(void)
 
 /* ---- Domains ---- */
 
-/* Nobody but emulated devices: nothing is mapped in any IOMMU. */
+/* With only emulated devices nothing is mapped in an IOMMU. */
 static void emulated_only(void)
 {
 	struct vfio_dma_extent e[4];
@@ -868,7 +868,7 @@ static void emulated_only(void)
 	vt_close(&c);
 }
 
-/* Two domains that map the same with different page sizes: the smaller is told. */
+/* If two domains use different page sizes, the smaller one is told. */
 static void two_domains(u64 hide_first, u64 hide_second)
 {
 	struct vfio_dma_extent e;

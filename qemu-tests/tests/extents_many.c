@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * VFIO_IOMMU_DMA_EXTENTS with many mappings, and with threads and processes that change,
- * tear down and die meanwhile.
+ * VFIO_IOMMU_DMA_EXTENTS with many mappings, and while other threads and processes map,
+ * unmap, close the container or die
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -17,7 +17,7 @@
 #define R	RUN_R
 #define W	RUN_W
 
-/* More room than memory could have, in an array that is just large enough. */
+/* count says more room than memory could have; the array has just enough. */
 static void huge_room(void)
 {
 	struct vfio_dma_extent e[ROOM];
@@ -84,9 +84,8 @@ static void many_mappings(void)
 }
 
 /*
- * A mapping with more small pages than a call looks at: the same memory over and
- * over, its pages in falling order so that no two make a larger one. On the debug
- * kernel it is a small one.
+ * A mapping with more small pages than one call looks at: the same memory again and again,
+ * its pages in falling order, so that no two make a larger page. Smaller on the debug kernel.
  */
 static u8 *endless(u64 *size)
 {
@@ -134,7 +133,7 @@ static void count_all(struct vt_container *c)
 	ASSERT_OK(vt_extents(c, &iova, &size, NULL, &count));
 }
 
-/* All is told, and once, though a call stops early for others to have the container. */
+/* A call stops early to let others have the container. Still each extent is told once. */
 static void all_told(struct vt_container *c, const u8 *mem, u64 size)
 {
 	u64 at = BASE, start = vt_now();
@@ -157,7 +156,7 @@ static void all_told(struct vt_container *c, const u8 *mem, u64 size)
 	vt_extents_free(&x);
 }
 
-/* A call stops where it has looked for long enough, though there is room for more. */
+/* A call stops when it has looked long enough, even if there is room for more extents. */
 static void stops_early(struct vt_container *c, u64 size)
 {
 	/* Some IOMMUs have pages of any power of two, and so more extents. */
@@ -202,7 +201,7 @@ static void *walk_on(void *arg)
 	return NULL;
 }
 
-/* A map that comes in the first call of a walk need not wait for the last one. */
+/* A map that arrives in the first call of a walk does not wait for the last one. */
 static bool map_does_not_wait(struct vt_container *c, u64 size)
 {
 	struct walker w = { .c = c, .s = shared_page(), .size = size };
@@ -327,9 +326,8 @@ static void *call_torn(void *arg)
 }
 
 /*
- * The container loses its last group, and with it all that type1 has, while a call
- * waits for the page that it copies out to. Not before: nothing keeps type1's state for
- * a call that has yet to take its lock, whichever call that is.
+ * The container loses its last group, and with it type1's state, while a call waits for the
+ * page that it copies to.
  */
 static void torn_down_while_copying(void)
 {
@@ -390,7 +388,7 @@ static void *protect_and_unmap(void *arg)
 	return NULL;
 }
 
-/* The array comes and goes under the call: EFAULT or all of it, nothing else. */
+/* The array is mapped and unmapped during the call: it returns EFAULT, or all of them. */
 static void array_comes_and_goes(void)
 {
 	struct victim v = { .s = shared_page() };
@@ -493,7 +491,7 @@ static void plausible(enum known k, const struct mapper *m, size_t nr,
 		ASSERT_EQ(e->pgsize, 0);
 }
 
-/* 10 seconds of mapping, unmapping and reading: what is told makes sense. */
+/* 10 seconds of mapping, unmapping and reading: each extent is a possible one. */
 static void concurrent(void)
 {
 	static const enum vt_mem kind[] = {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Memory runs out. One allocation after the other fails in a map and in an attach
- * that has to replay: -ENOMEM and nothing changed, or success all the same. All of
- * them fail in an unmap: it does its work.
+ * Allocations fail. In a map, and in an attach with a replay, one allocation after the other
+ * fails: the call returns -ENOMEM and changes nothing, or it succeeds. In an unmap all of
+ * them fail: it works.
  */
 #include <fcntl.h>
 
@@ -125,7 +125,7 @@ static void map_two_domains(void)
 	vt_close(&c);
 }
 
-/* One mapping with holes, and another one in a hole; returns how much is mapped. */
+/* Maps one mapping with holes, and another one in a hole. Returns how much is mapped. */
 static u64 map_holes(struct vt_container *c)
 {
 	u8 *mem = vt_alloc(VT_MEM_4K, SIZE);
@@ -137,7 +137,7 @@ static u64 map_holes(struct vt_container *c)
 	return SIZE - SZ_64K - SZ_1M;
 }
 
-/* The group of the k-th edu device comes to the container. */
+/* The group of the k-th edu device joins the container. */
 static void sweep_attach(struct vt_container *c, int k, u64 locked, u64 locked_after)
 {
 	u32 avail = vt_dma_avail(c);
@@ -191,7 +191,7 @@ static void attach_second(void)
 	vt_close(&c);
 }
 
-/* The first domain: everything is pinned, too, apart from what is already. */
+/* The first domain: all that is not pinned yet is pinned. */
 static void attach_first(void)
 {
 	struct vt_container c;
@@ -280,7 +280,7 @@ static void unmap_two_domains(void)
 	vt_close(&c);
 }
 
-/* Devices let go of pins without memory, and dirty bits are handed out. */
+/* Without memory devices can unpin, and dirty bits can be read. */
 static void unmap_pins(void)
 {
 	u64 bitmap[1] = { 0 }, unmapped = 0;

@@ -79,7 +79,7 @@ static void short_argsz_einval(void)
 	ASSERT_OK(vt_map_raw(&c, ARGSZ, VT_RW | G, BASE, p, SZ_64K, SZ_4K));
 }
 
-/* The struct ends at the end of what is mapped: the granule cannot be read. */
+/* The struct lies at the end of a page, so that the granule behind it cannot be read. */
 static void unreadable_granule_efault(void)
 {
 	struct vfio_iommu_type1_dma_map *map;
@@ -206,7 +206,7 @@ static void vaddr_only_page_aligned(void)
 	EXPECT_EQ(vt_locked(), SZ_2M + SZ_64K);
 }
 
-/* 2^31 pieces are one too many; one piece less only lacks the memory. */
+/* 2^31 pieces are one too many; with one less only the memory is missing. */
 static void too_many_pieces_einval(void)
 {
 	struct vt_container c;
@@ -230,8 +230,8 @@ static void too_many_pieces_einval(void)
 }
 
 /*
- * As many pieces as there can be, of memory that nobody looks at, for there is no IOMMU:
- * the end of the range and of what numbers its pieces, and what is around them.
+ * A mapping with as many pieces as possible. Without an IOMMU nobody touches its memory. Its
+ * first and last pieces work, and so does what is mapped beside it.
  */
 static void most_pieces(void)
 {
@@ -404,7 +404,7 @@ static void rlimit_enomem(void)
 	EXPECT_EQ(vt_locked(), SZ_64K);
 }
 
-/* Memory that ends in the middle of the range: what was mapped is taken back. */
+/* The memory ends in the middle of the range: what was mapped already is unmapped. */
 static void vaddr_hole_efault(void)
 {
 	struct vt_container c;
@@ -463,7 +463,7 @@ static void cut_einval(void)
 	EXPECT_EQ(vt_locked(), SZ_64K);
 }
 
-/* Both cut mappings at the ends of one long range: all or nothing. */
+/* A long range cuts a mapping at each end: nothing is unmapped. */
 static void cut_far_end_einval(void)
 {
 	struct vt_container c;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Dirty bitmaps of pieces. Where a real device can write, all that is mapped is
- * dirty; only with mediated devices can a bit be lost or be too many.
+ * Dirty bitmaps of pieces. Where a real device can write, all that is mapped is dirty. Only
+ * mediated devices can show that a bit is lost, or is set without reason.
  */
 #include "testdev.h"
 
@@ -64,7 +64,7 @@ static void compare(const u64 *bitmap, const struct model *m, u64 first, u64 nr)
 			FAIL("bit %llu behind the end is set", i);
 }
 
-/* What GET_BITMAP tells of these pages is what the model says; nothing behind it. */
+/* GET_BITMAP says of these pages what the model says, and writes nothing behind them. */
 static void expect(struct vt_container *c, const struct model *m, u64 first, u64 nr)
 {
 	u64 bitmap[PAGES / 64 + 1] = { 0 }, words = ALIGN_UP(nr, 64) / 64;
@@ -85,7 +85,7 @@ static void expect_unmap(struct vt_container *c, const struct model *m, u64 firs
 	ASSERT_EQ(bitmap[words], 0x5a5a5a5a5a5a5a5a);
 }
 
-/* The same of a bitmap that was full of bits, by unmapping or not. */
+/* The same with a bitmap full of ones, also by an unmap */
 static void expect_over(struct vt_container *c, const struct model *m, u64 first, u64 nr,
 			bool unmap_it)
 {
@@ -191,7 +191,7 @@ static void real_device_all_mapped(void)
 	EXPECT_EQ(vt_locked(), 0);
 }
 
-/* Bits shifted into place for one call must not show in the next one. */
+/* Bits that one call has shifted into place must not show in the next one. */
 static void get_twice_other_offset(void)
 {
 	struct model m = { 0 };
@@ -321,9 +321,9 @@ static void unmap_tells_the_piece(void)
 }
 
 /*
- * Whatever was in the caller's bitmap: a hole at the start of the range or at its end,
- * inside a word, of whole words, and nothing but holes. writer: who alone can write, and
- * writes every seventh page; NULL if all that is mapped is dirty.
+ * The bits of a hole are 0, whatever was in the caller's bitmap: with a hole at the start or
+ * the end of the range, inside a word, over whole words, and with only holes. writer: the
+ * only device that can write; it writes each seventh page. NULL: all that is mapped is dirty.
  */
 static void holes_are_zero(struct vt_container *c, struct vt_dev *writer)
 {
@@ -375,7 +375,7 @@ static void holes_are_zero_whatever_was_there(void)
 	holes_are_zero(&d, open_testdev(&d));
 }
 
-/* Tracking that starts when there are holes and guests. */
+/* Tracking starts when there are holes, and other mappings in them. */
 static void start_with_holes(void)
 {
 	struct model m = { 0 };
@@ -435,7 +435,7 @@ static void pinned_pages(void)
 	expect(&c, &m, 0, 128);
 }
 
-/* The bitmap cannot be written, in whole or from its second page on. */
+/* The bitmap cannot be written, not at all or not from its second page on. */
 static void efault_loses_nothing(void)
 {
 	struct model m = { 0 };
@@ -468,12 +468,12 @@ static void efault_loses_nothing(void)
 	expect(&c, &m, 0, PAGES);
 }
 
-/* 15 mappings side by side, with 8 MiB of nothing on either side. */
+/* 15 mappings side by side, with 8 MiB of free IOVA space on either side */
 #define CHUNK		(16 * SZ_1M)
 #define CHUNKS		15
 #define AROUND		(CHUNKS * CHUNK + 2 * 8 * SZ_1M)
 
-/* How much of each is left, says the kernel; all together. */
+/* How much of each the kernel says is left. Returns the sum. */
 static u64 what_is_left(struct vt_container *c, u64 *left)
 {
 	struct vt_extents x;
@@ -490,7 +490,7 @@ static u64 what_is_left(struct vt_container *c, u64 *left)
 	return sum;
 }
 
-/* It is mapped, and the device has written it; writer as above. */
+/* Maps it, and the device writes it; writer as above. */
 static bool dirty_page(u64 page, const u64 *left, struct vt_dev *writer)
 {
 	u64 at = page * SZ_4K - CHUNK / 2;
@@ -499,10 +499,10 @@ static bool dirty_page(u64 page, const u64 *left, struct vt_dev *writer)
 }
 
 /*
- * An unmap whose bitmap's second page cannot be written; the bits of the mapping in the
- * middle are in both. It may have unmapped some: then all that tells of what is left
- * says the same, no bit is lost, and the next unmap takes exactly that. Only the first
- * mapping has a granule, if any: its holes would have the bitmap cleared beforehand.
+ * An unmap with a bitmap whose second page cannot be written. The bits of the mapping in the
+ * middle are in both pages. The call may unmap some of the range. Then every way to ask says
+ * the same about what is left, no bit is lost, and the next unmap takes exactly the rest.
+ * At most the first mapping has a granule: the kernel clears the bits of holes beforehand.
  */
 static void unmap_efault_once(struct vt_container *c, struct vt_dev *writer, u64 granule)
 {

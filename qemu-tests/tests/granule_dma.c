@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* DMA beside pieces that come and go, and into the holes. */
+/* DMA beside pieces that are unmapped and mapped, and into the holes */
 #include <pthread.h>
 
 #include "vtest.h"
@@ -58,8 +58,8 @@ static bool all_did(const struct worker *w, int nr, unsigned int rounds)
 }
 
 /*
- * Pieces 0, 2, 4, ... are the devices' and stay; the pieces between them are
- * unmapped and mapped again, one by one and several at a time, all the while.
+ * Devices use pieces 0, 2, 4, ..., which stay mapped. Meanwhile the pieces between them are
+ * unmapped and mapped again, one by one and several at a time.
  */
 static void neighbours(enum vt_mem kind, u64 granule, unsigned int cycles)
 {
@@ -142,7 +142,7 @@ static void neighbours_hugetlb(void)
 	neighbours(VT_MEM_HUGE_1G, SZ_4M, 1000);
 }
 
-/* DMA to a hole: the log tells, memory does not change, neighbours work on. */
+/* DMA to a hole: the kernel logs a fault, memory does not change, neighbours work on. */
 static void hole_faults(void)
 {
 	u8 buf[VT_DMA_MAX], back[VT_DMA_MAX];
@@ -181,7 +181,7 @@ static void hole_faults(void)
 	EXPECT_EQ(vt_faults_count(&f), 0);
 }
 
-/* What is mapped into the hole is reached, what was there before is not. */
+/* DMA reaches what is mapped in the hole, not what was there before. */
 static void remapped_hole(void)
 {
 	u8 buf[VT_DMA_MAX], back[VT_DMA_MAX];
@@ -226,8 +226,8 @@ static void remapped_hole(void)
 #define MAX_TAKEN	64
 
 /*
- * A huge page that was freed, taken again: huge pages are allocated until it comes up,
- * and the others are let go. NULL if it does not.
+ * Gets back a huge page that was freed: allocates huge pages until it comes, and frees the
+ * others. NULL if it does not come.
  */
 static u8 *take_again(u64 phys)
 {
@@ -245,7 +245,7 @@ static u8 *take_again(u64 phys)
 	return found;
 }
 
-/* A device that writes to the piece while it goes: it ends, and late bytes go nowhere. */
+/* A device writes to a piece while it is unmapped: no byte arrives after that. */
 static void unmap_under_dma(void)
 {
 	unsigned int i, reused = 0;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Processes that are killed, exec or fork while their memory is mapped. */
+/* Processes are killed, exec or fork while their memory is mapped. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <signal.h>
@@ -16,7 +16,7 @@ static void kill_after(pid_t pid, unsigned int usec)
 	vt_kill(pid);
 }
 
-/* Maps and unmaps for ever, pieces and all. */
+/* Maps and unmaps for ever, whole mappings and pieces */
 __noreturn static void churn(struct vt_container *c, u8 *p, u64 size, u64 granule)
 {
 	u64 at;
@@ -35,7 +35,7 @@ static int rounds(void)
 	return vt_kernel_is("debug") ? 5 : 15;
 }
 
-/* The container dies with its process, at any moment of it. */
+/* The process is killed at any moment, and the container goes with it. */
 static void killed_with_container(enum vt_mem kind, u64 size, u64 granule)
 {
 	struct vt_container c;
@@ -85,8 +85,8 @@ static void killed_hugetlb(void)
 }
 
 /*
- * The container outlives the process that mapped: what it mapped whole stays, what
- * it was about to map or unmap is there or not, piece by piece.
+ * The container outlives the process that mapped. What that had mapped stays. What it was
+ * mapping or unmapping is there or not, piece by piece.
  */
 static void killed_container_stays(void)
 {
@@ -134,7 +134,7 @@ static void killed_container_stays(void)
 	}
 }
 
-/* Another process unmaps: the one that mapped gets its charge back. */
+/* Another process unmaps: the process that mapped is uncharged. */
 static void fork_child_unmaps(void)
 {
 	struct vt_container c;
@@ -153,7 +153,7 @@ static void fork_child_unmaps(void)
 		ASSERT_EQ(n, U);
 		ASSERT_EQ(vt_locked(), 0);
 		ASSERT_EQ(vt_locked_of(getppid()), 7 * U);
-		/* Its own memory into the hole: its own charge. */
+		/* It maps its own memory in the hole, and is charged for that. */
 		ASSERT_OK(vt_map(&c, BASE + U, p, U, VT_RW, SZ_4K));
 		ASSERT_EQ(vt_locked(), U);
 		ASSERT_OK(vt_unmap(&c, BASE + U, SZ_4K, &n));
@@ -170,7 +170,7 @@ static void fork_child_unmaps(void)
 	EXPECT_EQ(vt_locked(), 0);
 }
 
-/* R, S, D: what a process is doing. */
+/* The state of a process: R, S, D ... */
 static char state_of(pid_t pid)
 {
 	char path[32], buf[512], *at;
@@ -183,8 +183,8 @@ static char state_of(pid_t pid)
 }
 
 /*
- * Who unmaps for another process is killed while it waits for that one's mmap_lock: the
- * charge is given back all the same.
+ * A process unmaps what another one mapped, and is killed while it waits for that one's
+ * mmap_lock. The other one is uncharged all the same.
  */
 static void killed_while_uncharging(void)
 {
@@ -208,7 +208,7 @@ static void killed_while_uncharging(void)
 	vt_tell(sock, 1);
 	for (i = 0; i < 200 && state_of(pid) != 'D'; i++)
 		usleep(10000);
-	/* Or it has left the charge to somebody else. */
+	/* If not, it has left the charge to be given back by somebody else. */
 	ASSERT_OK(kill(pid, SIGKILL));
 	usleep(200000);
 	td_release_mm();
@@ -218,7 +218,7 @@ static void killed_while_uncharging(void)
 	ASSERT_LOCKED_SOON(getpid(), 0);
 }
 
-/* Who mapped is gone: DMA goes on, pieces can go, and nobody is uncharged. */
+/* The process that mapped is gone: DMA goes on, pieces can be unmapped, nobody is uncharged. */
 static void mapper_dies_first(void)
 {
 	u8 buf[VT_DMA_MAX], back[VT_DMA_MAX];
@@ -258,8 +258,8 @@ static void mapper_dies_first(void)
 }
 
 /*
- * The program that exec() starts, with the container's descriptors and the memory
- * file inherited: its arguments, in the environment.
+ * The program that exec() starts inherits the container's descriptors and the memory file.
+ * The environment has its arguments.
  */
 struct handover {
 	struct vt_container c;
@@ -275,7 +275,7 @@ static void after_exec(const struct handover *h)
 	struct vt_faults f;
 	u64 n;
 
-	/* The pointers of the program before are worth nothing. */
+	/* The pointers of the old program mean nothing here. */
 	dev->c = &c;
 	p = mmap(NULL, 8 * U, PROT_READ | PROT_WRITE, MAP_SHARED, h->memory, 0);
 	ASSERT_TRUE(p != MAP_FAILED);

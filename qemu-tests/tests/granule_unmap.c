@@ -10,8 +10,8 @@ static u64 min_u64(u64 a, u64 b)
 }
 
 /*
- * Map with one granule, take away every second piece one by one, and look at
- * everything there is to see, each time.
+ * Map with one granule, unmap each second piece one by one, and check tables, charge and
+ * entries each time.
  */
 static void one_granule(struct vt_container *c, u8 *p, u64 size, u64 granule, u64 pgsize)
 {
@@ -31,7 +31,7 @@ static void one_granule(struct vt_container *c, u8 *p, u64 size, u64 granule, u6
 			vt_tables_expect(&t, &info, BASE + at, granule, p + at, VT_RW, granule,
 					 &smallest);
 		vt_tables_free(&t);
-		/* Not by luck of how small pages lie, but since these are large. */
+		/* This does not depend on where small pages lie: these are large. */
 		if (pgsize > SZ_4K && vt_any_pgsize(c))
 			ASSERT_GE(smallest, min_u64(granule, pgsize));
 		else if (pgsize > SZ_4K)
@@ -207,7 +207,7 @@ static void holes_remapped(void)
 	ASSERT_EQ(vt_unmap(&c, BASE + 4 * SZ_2M, SZ_2M, NULL), -EINVAL);
 	ASSERT_EQ(vt_unmap(&c, BASE + 6 * SZ_2M, SZ_4K, NULL), -EINVAL);
 	EXPECT_EQ(vt_locked(), 8 * SZ_2M - SZ_4K);
-	/* The last of the first mapping goes, its guests stay. */
+	/* The last piece of the first mapping goes. The mappings in its holes stay. */
 	ASSERT_OK(vt_unmap(&c, BASE, SZ_2M, NULL));
 	ASSERT_OK(vt_unmap(&c, BASE + 2 * SZ_2M, SZ_2M, NULL));
 	ASSERT_OK(vt_unmap(&c, BASE + 3 * SZ_2M, SZ_2M, NULL));
@@ -222,7 +222,7 @@ static void holes_remapped(void)
 	expect_map(&c, BASE + SZ_2M + SZ_8K, SZ_4K, q + SZ_8K, VT_RO, SZ_4K);
 }
 
-/* A hole takes a piece of the same memory that was there before, many times. */
+/* Map the same memory in the hole again and again. */
 static void hole_and_back(void)
 {
 	struct vt_container c;
@@ -250,7 +250,7 @@ static void hole_and_back(void)
 	expect_map(&c, BASE + SZ_4M, SZ_4M, p + SZ_4M, VT_RW, SZ_2M);
 }
 
-/* Mappings with holes, mappings in the holes, gaps between: one call takes a stretch. */
+/* One call unmaps mappings with holes, mappings in the holes, and gaps between them. */
 static void unmap_spans_all(void)
 {
 	struct vt_container c;
@@ -293,7 +293,7 @@ static void unmap_spans_all(void)
 	EXPECT_EQ(vt_dma_avail(&c), avail);
 }
 
-/* What lives in the hole is not the mapping's: pieces around it come and go alone. */
+/* A mapping in a hole is not part of the mapping around it, whose pieces come and go alone. */
 static void unmap_spares_guests(void)
 {
 	struct vt_container c;
@@ -307,7 +307,7 @@ static void unmap_spares_guests(void)
 	ASSERT_OK(vt_unmap(&c, BASE + 4 * SZ_64K, 8 * SZ_64K, NULL));
 	ASSERT_OK(vt_map(&c, BASE + 4 * SZ_64K, q, 8 * SZ_64K, VT_RW, 0));
 
-	/* A range that reaches into the guest cuts it. */
+	/* A range that reaches into the mapping in the hole cuts it. */
 	ASSERT_REFUSED(&c, vt_unmap(&c, BASE, 5 * SZ_64K, NULL), EINVAL);
 	ASSERT_REFUSED(&c, vt_unmap(&c, BASE + 11 * SZ_64K, 5 * SZ_64K, NULL), EINVAL);
 	ASSERT_REFUSED(&c, vt_unmap(&c, BASE + 5 * SZ_64K, SZ_64K, NULL), EINVAL);
@@ -404,7 +404,7 @@ static void first_page(void)
 	EXPECT_EQ(vt_locked(), SZ_64K);
 }
 
-/* Charged per mapping, given back to whom it was charged, whatever is shared. */
+/* Each mapping is charged, and uncharged to the same process, also if memory is shared. */
 static void same_memory_twice(void)
 {
 	struct vt_container c;
@@ -425,7 +425,7 @@ static void same_memory_twice(void)
 	EXPECT_EQ(vt_locked(), 0);
 }
 
-/* Holes, then the device leaves: what is left is given back, no more. */
+/* The device leaves a container with holes: only what is left is uncharged. */
 static void close_with_holes(void)
 {
 	struct vt_container c;
@@ -495,7 +495,7 @@ static u8 *bar_at(struct vt_dev *dev, u8 *at)
 	return at;
 }
 
-/* It is mapped there from an offset on, in pages of no more than the granule. */
+/* BAR0 from this offset on is mapped there, with pages up to the granule. */
 static void expect_bar(struct vt_container *c, u64 iova, u64 size, u64 offset, u64 granule)
 {
 	char path[128], line[128];
@@ -523,14 +523,14 @@ static void expect_bar(struct vt_container *c, u64 iova, u64 size, u64 offset, u
 	vt_tables_free(&t);
 }
 
-/* What is charged and pinned on top of base and pinned is RAM, of this size. */
+/* Only RAM is charged and pinned: this much more than base and pinned. */
 static void expect_ram(u64 base, u64 pinned, u64 ram)
 {
 	ASSERT_EQ(vt_locked(), base + ram);
 	ASSERT_EQ(vt_pinned(), pinned + ram / SZ_4K);
 }
 
-/* p is RAM, the BAR, and RAM: one mapping, of which each piece goes in a mixed order. */
+/* One mapping of RAM, the BAR, and RAM. Its pieces are unmapped in mixed order. */
 static void mmio_between_ram(struct vt_container *c, u8 *p, u64 granule)
 {
 	u64 size = 3 * BAR_SIZE, nr = size / granule, base = vt_locked(), pinned = vt_pinned();
@@ -543,7 +543,7 @@ static void mmio_between_ram(struct vt_container *c, u8 *p, u64 granule)
 	expect_bar(c, BASE + BAR_SIZE, BAR_SIZE, 0, granule);
 	expect_map(c, BASE + 2 * BAR_SIZE, BAR_SIZE, p + 2 * BAR_SIZE, VT_RW, granule);
 	for (k = 0; k < nr; k++) {
-		/* Every one once, for 7 divides no number of pieces */
+		/* Each piece once, since 7 divides no number of pieces */
 		at = (k * 7 + nr / 2) % nr * granule;
 		ASSERT_OK(vt_unmap(c, BASE + at, granule, &n));
 		ASSERT_EQ(n, granule);
@@ -646,7 +646,7 @@ static void open_emulated(struct vt_container *c)
 	vt_need_granule(c);
 }
 
-/* No IOMMU yet: nothing pinned; when one comes, holes are passed over. */
+/* Without an IOMMU nothing is pinned. When one joins, it gets no holes. */
 static void emulated_then_device(void)
 {
 	struct vt_container c;
@@ -692,9 +692,9 @@ static void emulated_then_device(void)
 }
 
 /*
- * Mapping i is pages i to depth, and keeps its first page: its hole holds mapping
- * i + 1. At the end of it all, every address is in the hole of very many mappings.
- * Without an IOMMU, so that nothing is pinned meanwhile.
+ * Mapping i has the pages i to depth and keeps only its first page. Its hole has mapping
+ * i + 1. In the end each address is in the holes of very many mappings. There is no IOMMU, so
+ * that nothing is pinned.
  */
 static u64 nest(struct vt_container *c, u64 iova, u64 depth)
 {
@@ -708,7 +708,7 @@ static u64 nest(struct vt_container *c, u64 iova, u64 depth)
 		ASSERT_OK(vt_unmap(c, at + SZ_4K, size - SZ_4K, NULL));
 	}
 
-	/* The best of many, since other guests may want the processor, too. */
+	/* The best of many, since other guests may use the CPU, too. */
 	for (batch = 0; batch < batches; batch++) {
 		start = vt_now();
 		for (i = 0; i < rounds; i++) {

@@ -52,7 +52,7 @@ static void over_remaining_pieces(void)
 	u64 n;
 
 	open_holey(&c);
-	/* Exactly what is left; holes at both ends are outside. */
+	/* The range is what is left, without the holes at both ends. */
 	ASSERT_OK(vt_unmap_vaddr(&c, BASE + U, 6 * U, &n));
 	EXPECT_EQ(n, 4 * U);
 	EXPECT_TRUE(!is_valid(&c));
@@ -103,7 +103,7 @@ static void update_names_original(void)
 	EXPECT_EQ(vt_locked(), 4 * U);
 }
 
-/* What lives in the holes has a vaddr of its own. */
+/* A mapping in a hole has a vaddr of its own. */
 static void guests_untouched(void)
 {
 	struct vt_container c;
@@ -114,16 +114,16 @@ static void guests_untouched(void)
 	ASSERT_OK(vt_unmap(&c, BASE + 3 * U + SZ_4K, SZ_4K, NULL));
 	ASSERT_OK(vt_map(&c, BASE + 7 * U, q, U, VT_RW, 0));
 
-	/* The guest alone. */
+	/* Only the mapping in the first hole */
 	ASSERT_OK(vt_unmap_vaddr(&c, BASE + 3 * U, 2 * U, &n));
 	EXPECT_EQ(n, 2 * U - SZ_4K);
 	EXPECT_TRUE(is_valid(&c));
-	/* With an invalid one in the range, none is touched. */
+	/* If one of them is invalid already, none is changed. */
 	ASSERT_REFUSED(&c, vt_unmap_vaddr(&c, BASE, 8 * U, NULL), EINVAL);
 	EXPECT_TRUE(is_valid(&c));
 	ASSERT_OK(vt_map_vaddr(&c, BASE + 3 * U, q, 2 * U));
 
-	/* All three; each is put back by its own name. */
+	/* All three become invalid. Each gets its vaddr by its own iova and size. */
 	ASSERT_OK(vt_unmap_vaddr(&c, BASE, 8 * U, &n));
 	EXPECT_EQ(n, 7 * U - SZ_4K);
 	ASSERT_OK(vt_map_vaddr(&c, BASE, p, 8 * U));
@@ -134,14 +134,14 @@ static void guests_untouched(void)
 	ASSERT_OK(vt_map_vaddr(&c, BASE + 7 * U, q, U));
 	EXPECT_EQ(vt_locked(), 7 * U - SZ_4K);
 
-	/* Host and guest at the very same range: the guest's name comes first. */
+	/* Only the mapping in the last hole */
 	ASSERT_OK(vt_unmap_vaddr(&c, BASE + 7 * U, U, &n));
 	EXPECT_EQ(n, U);
 	EXPECT_TRUE(is_valid(&c));
 	ASSERT_OK(vt_map_vaddr(&c, BASE + 7 * U, q, U));
 }
 
-/* A host and its guest that were mapped at the same address. */
+/* A mapping, and one in its hole, that were made at the same iova */
 static void same_start(void)
 {
 	struct vt_container c;
@@ -177,7 +177,7 @@ static void unmap_all_vaddr(void)
 	EXPECT_EQ(n, 5 * U);
 }
 
-/* Pieces can go while the address is invalid; the rest can still be given one. */
+/* Pieces can be unmapped while vaddr is invalid. The rest can still get a new vaddr. */
 static void unmap_while_invalid(void)
 {
 	struct vt_container c;
@@ -199,7 +199,7 @@ static void unmap_while_invalid(void)
 	ASSERT_EQ(vt_map_vaddr(&c, BASE, q, 8 * U), -ENOENT);
 }
 
-/* As long as an address is invalid no group can come; after that it can. */
+/* While a vaddr is invalid no group can join. */
 static void groups_wait(void)
 {
 	struct vt_container c;
@@ -210,14 +210,14 @@ static void groups_wait(void)
 	group = vt_edu_group(1);
 	ASSERT_OK(vt_unmap_vaddr(&c, BASE, 8 * U, NULL));
 	ASSERT_EQ(vt_try_add_group(&c, group, vt_edu_bdf(1), NULL), -EBUSY);
-	/* Its last pieces take the invalid address along. */
+	/* When its last pieces are unmapped, its invalid vaddr is gone, too. */
 	ASSERT_OK(vt_unmap(&c, BASE + U, 2 * U, NULL));
 	ASSERT_EQ(vt_try_add_group(&c, group, vt_edu_bdf(1), NULL), -EBUSY);
 	ASSERT_OK(vt_unmap(&c, BASE + 5 * U, 2 * U, NULL));
 	ASSERT_OK(vt_try_add_group(&c, group, vt_edu_bdf(1), NULL));
 }
 
-/* DMA goes on while there is no address, and after. */
+/* DMA goes on while vaddr is invalid, and after. */
 static void dma_goes_on(void)
 {
 	u8 buf[VT_DMA_MAX];

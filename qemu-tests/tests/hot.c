@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Does one thing over and over for some time, and then the next, between lines
- * "# hot NAME" and "# hot -": bench/profile looks from outside which instructions
- * that takes.
+ * Does one thing again and again for some time, then the next, between lines "# hot NAME" and
+ * "# hot -". Meanwhile bench/profile lets QEMU log the instructions.
  */
 #include "peers.h"
 
@@ -27,7 +26,7 @@ static void loop(const char *name, enum peer peer, enum vt_mem kind, u64 size, u
 	end = vt_now() + HOT_NS;
 	while (!ret && vt_now() < end) {
 		if (peer == PEER_FLOOR) {
-			/* Not to pin the memory more often than needs be */
+			/* Pins the memory only once */
 			ret = peer_floor(mem, IOVA, size, piece, 1000, &floor);
 			continue;
 		}

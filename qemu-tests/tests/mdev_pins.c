@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Devices with an emulated IOMMU: the pages they pin out of mappings with and
- * without a granule, what they are told, what is charged, and dma_rw.
+ * Mediated devices, and mappings with and without a granule: pages that they pin, what they
+ * are told to unpin, what is charged, and vfio_dma_rw()
  */
 #include "../lib/testdev.h"
 
@@ -151,7 +151,7 @@ static void last_page_granule(void)
 	EXPECT_EQ(vt_locked(), base + PAGES(3));
 	EXPECT_EQ(td_write(dev, -sizeof(val), &val, sizeof(val)), -EINVAL);
 
-	/* The last page of the space again, on its own, in the hole. */
+	/* Now the last page of the IOVA space has a mapping of its own, in the hole. */
 	ASSERT_OK(vt_map(&c, -SZ_4K, mem, SZ_4K, VT_RW, SZ_4K));
 	ASSERT_OK(td_write(dev, -sizeof(val), &val, sizeof(val)));
 	EXPECT_EQ(memcmp(mem + SZ_4K - sizeof(val), &val, sizeof(val)), 0);
@@ -166,7 +166,7 @@ static void last_page_granule(void)
 	vt_close(&c);
 }
 
-/* Every piece is as good as a mapping of its own. */
+/* Each piece behaves like a mapping of its own. */
 static void pieces(void)
 {
 	u64 base = vt_locked(), size = 0;
@@ -198,12 +198,12 @@ static void pieces(void)
 	EXPECT_EQ(td_pinned(dev), 3);
 	EXPECT_EQ(vt_locked(), base + PAGES(3));
 
-	/* Holes cannot be pinned, and a pin that ends in one pins nothing. */
+	/* A hole cannot be pinned. A pin that ends in a hole pins nothing. */
 	EXPECT_EQ(td_pin(dev, IOVA + 3 * PIECE, 1, VTD_READ, NULL), -EINVAL);
 	EXPECT_EQ(td_pin(dev, IOVA + 2 * PIECE - PAGES(3), 4, VTD_READ, NULL), -EINVAL);
 	EXPECT_EQ(vt_locked(), base + PAGES(3));
 
-	/* All the rest: told of every pin, of no hole, of nothing outside. */
+	/* An unmap of the rest: the device is told of its pins, not of holes. */
 	ASSERT_OK(vt_unmap(&c, IOVA, SZ_1M, &size));
 	EXPECT_EQ(size, SZ_1M - 3 * PIECE);
 	n = td_told(dev, ev, ARRAY_SIZE(ev));
@@ -219,7 +219,7 @@ static void pieces(void)
 	vt_close(&c);
 }
 
-/* What is pinned in a hole belongs to the mapping in the hole. */
+/* A page that is pinned in a hole belongs to the mapping in the hole. */
 static void pins_in_hole(void)
 {
 	u64 base = vt_locked(), pfn = 0;
@@ -298,10 +298,7 @@ static void no_double_charge_plain(void)
 	vt_close(&c);
 }
 
-/*
- * The container is there first, with holes and pins in its mappings; then a real
- * device comes, goes, and comes again.
- */
+/* A real device joins a container that has mappings with holes and pins; leaves; joins again. */
 static void late_edu(bool holes, enum vt_mem kind, u64 piece)
 {
 	u64 size = 16 * piece, base, live, other_size = holes ? piece : 0;
@@ -358,7 +355,7 @@ static void late_edu(bool holes, enum vt_mem kind, u64 piece)
 			vt_tables_free(&t);
 		}
 
-		/* What it pins now is charged only once the real device has left. */
+		/* What it pins now is not charged until the real device has left. */
 		ASSERT_EQ(td_pin(dev, IOVA + 12 * piece + PAGES(turn), 1, RW, NULL), 1);
 		EXPECT_EQ(vt_locked(), base + live);
 		vt_remove(edu);
@@ -401,7 +398,10 @@ static void late_edu_thp(void)
 	late_edu(true, VT_MEM_THP, SZ_2M);
 }
 
-/* Over pieces, over mappings, not over holes; by a process and by a kernel thread. */
+/*
+ * vfio_dma_rw() works over pieces and over mappings, but not over holes, for a process and
+ * for a kernel thread.
+ */
 static void rw_flags(struct vt_container *c, struct vt_dev *dev, u32 flags, u64 granule)
 {
 	u8 *mem = vt_alloc(VT_MEM_4K, SZ_1M), *next = vt_alloc(VT_MEM_4K, SZ_64K);
@@ -435,7 +435,7 @@ static void rw_flags(struct vt_container *c, struct vt_dev *dev, u32 flags, u64 
 		EXPECT_EQ(mem[5 * PIECE], 0x11);
 		EXPECT_EQ(mem[6 * PIECE], 0x11);
 
-		/* Other memory in the hole: the same addresses, another answer. */
+		/* With other memory in the hole the same call works. */
 		memset(mem, 0x11, SZ_1M);
 		memset(hole, 0x22, PIECE);
 		ASSERT_OK(vt_map(c, IOVA + 5 * PIECE, hole, PIECE, VT_RW, SZ_4K));
@@ -498,8 +498,8 @@ static void write_page(struct vt_dev *dev, u64 iova)
 }
 
 /*
- * Dirty bits of pieces. With emulated devices only they tell of single pages: a
- * bit that is lost or made up shows.
+ * Dirty bits of pieces. With only mediated devices, each bit stands for a page that was
+ * written, so that a missing or a wrong bit shows.
  */
 static void dirty_pieces(void)
 {
@@ -518,7 +518,7 @@ static void dirty_pieces(void)
 	write_page(dev, IOVA + 3 * PIECE);
 	write_page(dev, IOVA + 4 * PIECE - PAGES(1));
 
-	/* A cut is an error, and clears nothing. */
+	/* A range that cuts a granule is an error, and clears no bit. */
 	EXPECT_EQ(vt_dirty_get(&c, IOVA + PAGES(1), PIECE, bitmap, sizeof(bitmap)), -EINVAL);
 	EXPECT_EQ(vt_dirty_get(&c, IOVA, PIECE + PAGES(1), bitmap, sizeof(bitmap)), -EINVAL);
 
@@ -533,7 +533,7 @@ static void dirty_pieces(void)
 	get_bits(&c, IOVA, SZ_1M);
 	EXPECT_EQ(vt_bits(bitmap, 0, 16 * n), 0);
 
-	/* Holes are clean; so is what comes into them, until it is written. */
+	/* Holes are clean. What is mapped there is clean until it is written. */
 	write_page(dev, IOVA + 5 * PIECE);
 	write_page(dev, IOVA + 6 * PIECE);
 	write_page(dev, IOVA + 7 * PIECE - PAGES(1));
@@ -547,7 +547,7 @@ static void dirty_pieces(void)
 	ASSERT_OK(vt_map(&c, IOVA + 6 * PIECE, other, PIECE, VT_RW, SZ_4K));
 	write_page(dev, IOVA + 6 * PIECE + PAGES(4));
 
-	/* The bits of the mapping in the hole, and nobody else's. */
+	/* Only the bits of the mapping in the hole */
 	get_bits(&c, IOVA + 6 * PIECE, PIECE);
 	EXPECT_EQ(vt_bits(bitmap, 0, n), 1);
 	EXPECT_TRUE(vt_bit(bitmap, 4));
@@ -558,7 +558,7 @@ static void dirty_pieces(void)
 	EXPECT_TRUE(vt_bit(bitmap, 6 * n + 2));
 	EXPECT_TRUE(vt_bit(bitmap, 7 * n));
 
-	/* At any bit of the words of the user's bitmap. */
+	/* The range may begin at any bit of a word of the user's bitmap. */
 	ASSERT_OK(vt_unmap(&c, IOVA + 6 * PIECE, PIECE, NULL));
 	write_page(dev, IOVA + 5 * PIECE + PAGES(1));
 	write_page(dev, IOVA + 7 * PIECE + PAGES(1));
@@ -605,7 +605,7 @@ static void dirty_pins(void)
 	vt_close(&c);
 }
 
-/* Two devices hold the same page; both let go when told. */
+/* Two devices pin the same page. Both unpin it when they are told. */
 static void two_devices(void)
 {
 	struct vt_container c;

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Threads that map, pin and unmap in one container at the same time, next to one
- * that opens and closes another device of it over and over: nobody waits for ever,
- * and all adds up.
+ * Several threads map, pin and unmap in one container, while another one opens and closes a
+ * device again and again. Nobody waits for ever, and all counts are right at the end.
  */
 #include <pthread.h>
 
@@ -42,7 +41,7 @@ static void *map_pin_unmap(void *arg)
 	return NULL;
 }
 
-/* A device is opened for the first time, and closed for the last, all the time. */
+/* Opens a device that nobody else has open, and closes it, again and again. */
 static void *open_close(void *arg)
 {
 	struct vt_dev *d = arg;
@@ -99,7 +98,7 @@ static void race_pieces(void)
 
 #define MANY	32
 
-/* Pins pages of what is mapped, over and over, and lets go of them when told to. */
+/* Pins mapped pages again and again, and unpins them when it is told to. */
 static void *pin_on(void *arg)
 {
 	struct vt_dev *d = arg;
@@ -115,7 +114,7 @@ static void *pin_on(void *arg)
 	return NULL;
 }
 
-/* However busy devices are, they cannot keep a large range from being unmapped. */
+/* Busy devices cannot prevent that a large range is unmapped. */
 static void busy_devices(void)
 {
 	pthread_t thread[2];

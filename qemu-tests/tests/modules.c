@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Where type1 and super-containers are modules, as on Debian's kernel: these stay while
- * somebody uses them, go when nobody does, and work when they are back.
+ * Type1 and super-containers as modules, as on Debian's kernel: they stay loaded while
+ * somebody uses them, can be unloaded when nobody does, and work when they are loaded again.
  */
 #include <fcntl.h>
 #include <pthread.h>
@@ -39,7 +39,7 @@ static void load_both(void)
 	load(TYPE1);
 }
 
-/* A file keeps its module and what is registered, whatever becomes of type1. */
+/* A super-container's file keeps its module and its memory, even without type1. */
 static void in_use(void)
 {
 	u64 pinned = vt_pinned();
@@ -103,7 +103,7 @@ static void *unload_super(void *ret)
 	return NULL;
 }
 
-/* The code goes when the last charge is given back, which may have to wait. */
+/* The module stays until the last charge is given back, which may have to wait. */
 static void charge_left(void)
 {
 	int sock, ret = 1;

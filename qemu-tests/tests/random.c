@@ -2,13 +2,12 @@
 /*
  * Usage: random SEED OPS
  *
- * OPS random calls against a model which knows for each page of IOVA whose it is.
- * The model predicts each result, locked memory and free DMA entries; now and then
- * the IOMMU's page tables are compared with it page by page, and a device does DMA.
- * A second domain comes and goes, and so does a mediated device, which pins, reads and
- * writes.
- * Every few calls, VFIO_IOMMU_DMA_EXTENTS has to tell what the model knows.
- * The same SEED does the same; SEED 0 takes one from the clock.
+ * Makes OPS random calls and compares them with a model, which knows to which mapping each
+ * page of IOVA belongs. The model predicts each result, the locked memory and the free DMA
+ * entries. Every few calls VFIO_IOMMU_DMA_EXTENTS must tell what the model knows. Now and
+ * then the IOMMU's page tables must agree with it page by page, and a device does DMA. A
+ * second domain joins and leaves, and so does a mediated device, which pins, reads and
+ * writes. The same SEED makes the same calls; SEED 0 takes one from the clock.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -108,7 +107,7 @@ static bool percent(unsigned int p)
 	return below(100) < p;
 }
 
-/* What this op does, for the reader of a failure. */
+/* What this call does, to be printed if it fails */
 __attribute__((format(printf, 1, 2)))
 static void note(const char *fmt, ...)
 {
@@ -324,7 +323,7 @@ static u64 few(unsigned int max_log)
 	return 1 + below(1ull << below(max_log + 1));
 }
 
-/* A range that means pieces of one mapping, or whatever. */
+/* A range of pieces of one mapping, or any range */
 static void any_range(u64 *iova, u64 *size)
 {
 	struct map *m = any_map();
@@ -348,7 +347,7 @@ static void any_range(u64 *iova, u64 *size)
 		*size = ALIGN_UP(*size, SZ_64K);
 	if (*size > w->iova + w->size - *iova)
 		*size = w->iova + w->size - *iova;
-	/* From one window into another, over the void between them. */
+	/* From one window into another, with the unused space between them */
 	if (w > window && w < window + NR_WINDOWS - 1 && percent(30))
 		*size = w[1].iova + below(w[1].size / PAGE) * PAGE + PAGE - *iova;
 }
@@ -406,7 +405,7 @@ static void bad_map(u64 iova, u8 *vaddr, u64 size, u64 granule)
 	}
 	note("bad map %#llx + %#llx granule %#llx flags %#x argsz %u", iova, size, granule,
 	     flags, argsz);
-	/* What the struct itself says comes first, then where the range ends. */
+	/* The kernel checks the struct first, then where the range ends. */
 	wraps = !(flags >> 31) && argsz == sizeof(struct vfio_iommu_type1_dma_map) &&
 		size && iova + size - 1 < iova;
 	want = wraps ? -EOVERFLOW : -EINVAL;
@@ -447,7 +446,7 @@ static void op_map(void)
 	if (iova < w->iova)
 		return;
 	offset = below((POOL_SIZE - size) / PAGE + 1) * PAGE;
-	/* Superpages need the memory to lie as the IOVA does. */
+	/* Superpages need vaddr and IOVA that are congruent. */
 	if (percent(60)) {
 		offset = ALIGN_DOWN(offset, SZ_2M) + iova % SZ_2M;
 		if (offset + size > POOL_SIZE)
@@ -553,8 +552,8 @@ static void op_unmap_all(void)
 }
 
 /*
- * vaddr of whole mappings only: no live page of theirs may be outside. Mappings of
- * registered memory are passed over.
+ * Invalidates the vaddr of whole mappings: all their live pages must be in the range.
+ * Mappings of registered memory are passed over.
  */
 static void op_invalidate(void)
 {
@@ -587,7 +586,7 @@ static void op_invalidate(void)
 		m = &map_of[page[i].map];
 		if (!page[i].map || m->region)
 			continue;
-		/* Once a mapping, at its first page in the range. */
+		/* Count each mapping once, at its first page in the range. */
 		for (j = i; j < end && page_iova(j) - m->iova < m->size; j++)
 			seen += page[j].map == page[i].map;
 		for (j = i; j > first && page_iova(j - 1) >= m->iova; j--)
@@ -619,7 +618,7 @@ static void bad_update(const struct map *m, u8 *vaddr, u64 size)
 	for (i = 0; i < nr_maps; i++) {
 		const struct map *other = &map_of[maps[i]];
 
-		/* One that lies in its holes can be what the call names. */
+		/* The call may name a mapping that lies in the holes of m. */
 		if (other->iova == m->iova && other->size == size)
 			return;
 	}
@@ -646,7 +645,7 @@ static void op_update(void)
 
 	if (!m)
 		return;
-	/* One that is invalid, if there is one near. */
+	/* A mapping whose vaddr is invalid, if there is one near */
 	for (i = m->at; i < nr_maps && i < m->at + 64 && !m->invalid; i++)
 		m = &map_of[maps[i]];
 	vaddr = (m->pool->alias && percent(50) ? m->pool->alias : m->pool->base) + m->offset;
@@ -954,7 +953,7 @@ static void op_mediated(void)
 		return;
 	if (m && percent(90))
 		first = page_from(any_live(m));
-	/* Within a window, for the pages of the next one are not the next pages. */
+	/* Within a window: the next window's pages do not follow it. */
 	while (n > 1 && (first + n > MAX_PAGES ||
 			 page_iova(first + n - 1) != page_iova(first) + (n - 1) * PAGE))
 		n--;
@@ -970,7 +969,7 @@ static void op_mediated(void)
 	}
 }
 
-/* Writes to a hole: the memory that was there last stays as it is. */
+/* A device writes to a hole: the memory that was mapped there last does not change. */
 static void dma_to_hole(struct vt_dev *dev, u32 i)
 {
 	u64 buf[8];
@@ -1016,7 +1015,7 @@ static void op_dma(void)
 		dma_to_map(dev, m, page_iova(i) + below(PAGE / 64) * 64);
 		if (percent(50))
 			return;
-		/* The IOTLB has it now: does it forget it? */
+		/* The IOTLB has this page now. It must be gone after an unmap. */
 		if (m->granule)
 			unmap_range(ALIGN_DOWN(page_iova(i), m->granule), m->granule);
 		else
@@ -1087,14 +1086,14 @@ static bool is_super(u64 iova, const struct map *m)
 	return true;
 }
 
-/* Is pgsize what the mapping allows, and the tables say if we have them? */
+/* Is pgsize possible for this mapping, and the one in the tables, if we have them? */
 static void check_pgsize(const struct vfio_dma_extent *e, const struct map *m,
 			 const struct vt_tables *t)
 {
 	u64 first = ALIGN_DOWN(e->iova, e->pgsize), end = ALIGN_UP(e->iova + e->size, e->pgsize);
 	u64 at;
 
-	/* Ends of it may be clipped, but the pages are there as a whole. */
+	/* Its ends may be clipped, but the IOMMU pages below are whole. */
 	CHECK(e->pgsize >= PAGE && !(e->pgsize & (e->pgsize - 1)) &&
 	      (!m->granule || e->pgsize <= m->granule) &&
 	      map_at(first) == m && map_at(end - 1) == m,
@@ -1106,7 +1105,7 @@ static void check_pgsize(const struct vfio_dma_extent *e, const struct map *m,
 		      e->pgsize);
 }
 
-/* The extent that begins with this page, which is live; returns the page behind it. */
+/* Checks the extent that begins with this live page. Returns the page behind the extent. */
 static u32 check_extent(const struct vfio_dma_extent *e, u32 i, u32 end,
 			const struct vt_tables *t)
 {
@@ -1136,7 +1135,7 @@ static u32 next_live(u32 i, u32 end)
 	return i;
 }
 
-/* [iova, iova + size), size 0: to the end, with so much room a call. */
+/* Checks [iova, iova + size), to the end if size is 0, with so much room in each call. */
 static void check_extents(u64 iova, u64 size, u32 room, const struct vt_tables *t)
 {
 	u32 i = page_from(iova), end = size ? page_to(iova, size) : MAX_PAGES, count, k;
@@ -1155,7 +1154,7 @@ static void check_extents(u64 iova, u64 size, u32 room, const struct vt_tables *
 		      "room %u: count %u, %#llx + %#llx", room, count, from, left);
 		told += count;
 		for (k = 0; k < count; k++) {
-			/* The unmanaged rest, below all windows. */
+			/* What the model does not know, below all windows */
 			if (bounce) {
 				bounce = false;
 				CHECK(e[k].iova == edu->bounce_iova && e[k].size == PAGE, "%#llx",
@@ -1163,7 +1162,7 @@ static void check_extents(u64 iova, u64 size, u32 room, const struct vt_tables *
 				continue;
 			}
 			CHECK(i < end, "%#llx + %#llx is told", e[k].iova, e[k].size);
-			/* As long as it can be. */
+			/* The extent is as long as possible. */
 			CHECK(last.iova + last.size != e[k].iova || last.pgsize != e[k].pgsize ||
 			      page[i].map != page[i - 1].map, "%#llx", e[k].iova);
 			i = next_live(check_extent(&e[k], i, end, t), end);
@@ -1183,7 +1182,7 @@ static void op_extents(void)
 	check_extents(iova, size, 1 + below(percent(50) ? 4 : 64), NULL);
 }
 
-/* Page by page: what the IOMMU translates is what the model says, and no more. */
+/* The IOMMU translates exactly what the model says, page by page. */
 static void check_tables_of(struct vt_dev *dev)
 {
 	struct vt_tables t;
@@ -1195,7 +1194,7 @@ static void check_tables_of(struct vt_dev *dev)
 		struct vt_pte *pte = &t.pte[e];
 		struct map *m = map_at(pte->iova);
 
-		/* The unmanaged rest: the bounce page. */
+		/* What the model does not know: the bounce page */
 		if (!m && pte->iova == edu->bounce_iova)
 			continue;
 		CHECK(m, "%#llx + %#llx is in the tables", pte->iova, pte->size);
@@ -1215,7 +1214,7 @@ static void check_tables_of(struct vt_dev *dev)
 		seen += pte->size / PAGE;
 	}
 	CHECK(seen == live_pages, "%llu, not %llu", seen, live_pages);
-	/* Of two domains the smaller page is told. */
+	/* With two domains, the smaller page size is told. */
 	if (has_extents)
 		check_extents(0, 0, 64, second ? NULL : &t);
 	vt_tables_free(&t);
@@ -1271,7 +1270,7 @@ static void make_windows(void)
 	u32 first = 0;
 	int i;
 
-	/* In order of iova. The first one is where most happens. */
+	/* In order of iova. Most happens in the first one. */
 	window[0].iova = 4 * SZ_4M;
 	window[0].size = MAIN_SIZE;
 	window[1].iova = SZ_1G - SZ_1M;

@@ -2,9 +2,9 @@
 /*
  * Usage: sparse_long [SECONDS [PAIRS [SUBTEST...]]]
  *
- * A sparse mapping in use for long: SECONDS of DMA beside blocks that are filled and
- * emptied, and PAIRS of fills and unmaps, after which the kernel keeps no more than after
- * each block was filled once.
+ * A sparse mapping that is used for long. DMA goes on for SECONDS beside blocks that are
+ * filled and emptied. After PAIRS of fills and unmaps the kernel uses no more memory than
+ * after each block was filled once.
  */
 #include <glob.h>
 #include <pthread.h>
@@ -44,8 +44,8 @@ static void *copy_around(void *arg)
 }
 
 /*
- * Each device has two granules that stay, with three between its first and its second and
- * behind it that come and go: alone, in pairs, and with what is not filled in the range.
+ * Each device uses two granules that stay. Three granules behind each of them are filled and
+ * emptied: alone, in pairs, and in ranges that are filled only in part.
  */
 #define EACH	8
 
@@ -138,7 +138,7 @@ static void beside_2m(void)
 	beside(VT_MEM_THP, SZ_2M, seconds * 500);
 }
 
-/* ---- What is kept ---- */
+/* ---- Kernel memory in use ---- */
 
 struct kept {
 	u32 avail;

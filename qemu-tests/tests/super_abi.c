@@ -84,7 +84,7 @@ static void extension_before_set_iommu(void)
 	ASSERT_EQ(raw(c.fd, VFIO_IOMMU_SUPER_DETACH, &detach), -EINVAL);
 }
 
-/* What has no IOMMU type any more is as it was before it had one, and can have another. */
+/* A container that has lost its IOMMU type is as before it had one, and can get another. */
 static void last_group_left(void)
 {
 	struct vfio_iommu_super_create create = { .argsz = sizeof(create) };
@@ -281,7 +281,7 @@ static void info_args(void)
 	ASSERT_EQ(arg.behind, 0x5a5a5a5a5a5a5a5aull);
 }
 
-/* Whatever else a container or a device understands. */
+/* Ioctls of containers and of devices, which a super-container does not know. */
 static void other_ioctls_enotty(void)
 {
 	u64 arg[64] = { sizeof(arg) };
@@ -339,7 +339,7 @@ static void attach_args(void)
 	ASSERT_SUPER(super, 0, 0, 0, 1);
 }
 
-/* No more than a name of the file, as O_PATH gives it. */
+/* A descriptor from O_PATH, which does not stand for a super-container */
 static int path_of(int fd)
 {
 	char path[32];
@@ -592,10 +592,7 @@ static void register_eexist(void)
 	ASSERT_EQ(vt_locked(), 9 * SZ_64K + SZ_4K);
 }
 
-/*
- * Addresses that no process can have: no question of what may be charged, not even
- * for as long as the call takes.
- */
+/* Addresses that no process can have are refused before anything is charged. */
 static void register_outside_efault(void)
 {
 #ifdef __aarch64__
@@ -676,14 +673,14 @@ static void *register_without_cap(void *arg)
 	return NULL;
 }
 
-/* The guest kernel has no futex of the old 32-bit kind for these to wait with. */
+/* In a 32-bit program these would need the old 32-bit futex call, which the guest lacks. */
 static void need_threads(void)
 {
 	if (sizeof(long) < 8)
 		SKIP("threads of a 32-bit program need CONFIG_COMPAT_32BIT_TIME");
 }
 
-/* Who may lock without limit is up to the thread that calls, at that call. */
+/* CAP_IPC_LOCK counts if the calling thread has it at that call. */
 static void register_capability_of_caller(void)
 {
 	struct locked_call call;
@@ -739,7 +736,7 @@ static void register_efault(void)
 	ASSERT_SUPER(super, 5 * SZ_64K, 5 * SZ_64K, 2, 1);
 }
 
-/* A device's registers are no memory to own, though type1 would map them. */
+/* A device's registers cannot be registered, though type1 maps them. */
 static void register_mmio_efault(void)
 {
 	struct vt_container c;
@@ -835,7 +832,7 @@ static void unregister_ebusy(void)
 	ASSERT_SUPER(super, 0, 0, 0, 1);
 }
 
-/* A process with an mm of its own: by fork(), and by a descriptor it got. */
+/* A process with another mm gets -EPERM: a child, and one that was passed the descriptor. */
 static void other_process_eperm(void)
 {
 	struct vt_container c, d;
@@ -903,7 +900,7 @@ static void other_thread(void)
 
 /* ---- Map ---- */
 
-/* What makes any map invalid does so here, attached or not. */
+/* What is invalid in any map is invalid here, attached or not. */
 static void map_args(void)
 {
 	struct vt_container c;

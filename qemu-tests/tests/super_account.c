@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What a super-container costs: the bytes registered, once, however many containers
- * map them; and how it all comes back, in whatever order file, containers and
- * process go.
+ * A super-container charges what is registered once, however many containers map it. All is
+ * uncharged, in whatever order file, containers and process go.
  */
 #define _GNU_SOURCE
 #include <sched.h>
@@ -19,8 +18,8 @@
 #define MTTY_UUID "83b8f4f2-509f-382f-3c1e-e6bfe0fa1042"
 
 /*
- * As many containers as the machine has devices to put into them: each edu device,
- * then the emulated ones of the test module and a mediated tty.
+ * As many containers as the machine has devices: one for each edu device, for each device of
+ * the test module and for a mediated tty.
  */
 #define EMULATED 3
 
@@ -135,7 +134,7 @@ static void eight_containers_thp(void)
 	containers(8, VT_MEM_THP);
 }
 
-/* What type1 charges for the same: as many times as there are containers. */
+/* For the same memory type1 charges each container. */
 static void without(void)
 {
 	struct vt_container c[2];
@@ -157,8 +156,8 @@ static void without(void)
 #define SECOND_GOES	2
 
 /*
- * Close the file and two containers, which have or have not mapped the memory, in
- * this order. It is there, and charged, until the last of them has gone.
+ * Closes the file and two containers, which have or have not mapped the memory, in this
+ * order. The memory stays registered and charged until the last of them is gone.
  */
 static void teardown(const int *order, bool mapped, bool unmap_first)
 {
@@ -244,7 +243,7 @@ static void teardown_detached(void)
 	teardown_orders(false, true);
 }
 
-/* Nothing attached: the last close is the end of it. */
+/* Without an attached container the last close ends it. */
 static void last_close(void)
 {
 	u64 pinned = vt_pinned();
@@ -300,7 +299,7 @@ static void group_leaves(void)
 	ASSERT_PINNED_SOON(pinned);
 }
 
-/* One of two groups leaves: the container is still one, and attached. */
+/* One of two groups leaves: the container stays attached. */
 static void one_group_leaves(void)
 {
 	struct vt_container c;
@@ -325,7 +324,7 @@ static void one_group_leaves(void)
 
 /* ---- Who pays ---- */
 
-/* The one who registered, whoever maps, unmaps, and closes last. */
+/* The process that registered is charged, whoever maps, unmaps and closes last. */
 static void creator_pays(void)
 {
 	struct vt_container c;
@@ -369,7 +368,7 @@ static void creator_pays(void)
 	vt_wait_exit(pid);
 }
 
-/* The process is gone, and so is its charge; nobody else is uncharged for it. */
+/* When that process is gone, so is its charge. Nobody else is uncharged. */
 static void creator_dead(bool killed)
 {
 	u64 pinned = vt_pinned(), own;
@@ -437,14 +436,14 @@ static void creator_killed(void)
 	creator_dead(true);
 }
 
-/* Another process with this one's memory: what such a one does, and may lock. */
+/* For a process that shares this one's memory: what it does, and its limit */
 struct sharer {
 	int super, ret;
 	u8 *p;
 	u64 size, limit;
 };
 
-/* errno and exit handlers are shared, too: it calls, and is gone. */
+/* It shares errno and exit handlers, too, so it only makes the call and exits. */
 static int register_shared(void *arg)
 {
 	struct sharer *s = arg;
@@ -474,9 +473,8 @@ static int register_by_sharer(int super, u8 *p, u64 size, u64 limit)
 }
 
 /*
- * A process made by clone(CLONE_VM) is one of its own, with its own limit, but has the
- * creator's memory: it may register that, and the creator is charged, as far as the
- * caller's limit goes.
+ * A process made by clone(CLONE_VM) has its own limit and the creator's memory. It may
+ * register that memory. The creator is charged, but the caller's limit counts.
  */
 static void clone_vm(void)
 {
@@ -528,7 +526,7 @@ static void clone_vm(void)
 
 #define CGROUP	"/sys/fs/cgroup"
 
-/* A memory cgroup to put children into; the test that needs it ends with rmdir(). */
+/* Makes a memory cgroup for children. The test removes it with rmdir(). */
 static void need_cgroup(void)
 {
 	if (vt_write_file(CGROUP "/cgroup.subtree_control", "+memory"))
@@ -548,8 +546,8 @@ static u64 cgroup_memory(void)
 }
 
 /*
- * Of that, what the kernel allocated, page tables apart. It adds up what has changed
- * once that is enough, so let something change.
+ * How much of that the kernel has allocated, without page tables. The kernel adds changes
+ * up only when they are large enough, so this makes one.
  */
 static u64 cgroup_allocated(void)
 {
@@ -566,8 +564,9 @@ static u64 cgroup_allocated(void)
 }
 
 /*
- * A map costs locked memory nothing, but its page tables, its dirty bitmap and that of
- * its granules cost the mapper's cgroup; where its pages are, the one that registers.
+ * A map charges nothing to locked_vm. Its page tables, its dirty bitmap and its bitmap of
+ * granules are charged to the mapper's cgroup. The list of pages is charged to the cgroup of
+ * the process that registers.
  */
 static void maps_cost_cgroup(void)
 {
@@ -619,8 +618,8 @@ static void maps_cost_cgroup(void)
 }
 
 /*
- * What a limited cgroup's child maps until it is out of memory, or killed for that; returns
- * how often it could.
+ * A child in a limited cgroup maps until it is out of memory, or is killed for that. Returns
+ * how many maps it made.
  */
 static u64 map_until_refused(struct vt_container *c, const u8 *p, u64 size, u64 stride,
 			     u64 granule, u64 most)
@@ -652,8 +651,8 @@ static u64 map_until_refused(struct vt_container *c, const u8 *p, u64 size, u64 
 }
 
 /*
- * Maps of one registration cost no locked memory: what bounds them is the cgroup, which
- * pays for page tables, for whatever an IOMMU driver keeps of each map, and for entries.
+ * Maps of one registration charge nothing to locked_vm. Only the cgroup limits them: page
+ * tables, what an IOMMU driver keeps for each map, and DMA entries are charged to it.
  */
 static void maps_end_at_cgroup_limit(void)
 {
@@ -676,7 +675,7 @@ static void maps_end_at_cgroup_limit(void)
 	ASSERT_OK(rmdir(CGROUP "/vtest"));
 }
 
-/* Entries alone: maps of a page each, whose tables are one. */
+/* Only the entries count: maps of one page each, which share one table. */
 static void entries_cost_cgroup(void)
 {
 	u64 nr = 30000, i, before;
@@ -708,7 +707,7 @@ static void entries_cost_cgroup(void)
 
 #define MOST_PIECES	((1ull << 31) - 1)
 
-/* Where the IOMMU has most IOVA; how much, up to what there can be pieces of a page for. */
+/* Where the largest IOVA range is, and how large, but not more than 2^31 - 1 pages */
 static u64 most_iova(struct vt_container *c, u64 *iova)
 {
 	u64 size, best = 0;
@@ -739,9 +738,9 @@ static int track(struct vt_container *c, u64 iova, u64 size)
 }
 
 /*
- * A child's call fails for want of memory in its cgroup, and the child lives. It makes
- * no other: vmalloc leaves it to a worker to free what it could not get all of, and who
- * needs a page until then is killed for it.
+ * A child's call fails because its cgroup has no memory left, and the child lives. The child
+ * makes no other call: if vmalloc fails, a worker frees later what it did get, and until then
+ * the child would be killed for the next page that it needs.
  */
 static void enomem_in_cgroup(int (*call)(struct vt_container *c, u64 iova, u64 size),
 			     struct vt_container *c, u64 iova, u64 size)
@@ -770,9 +769,8 @@ static void enomem_in_cgroup(int (*call)(struct vt_container *c, u64 iova, u64 s
 }
 
 /*
- * What keeps holes, or what is dirty, takes up to 256 MiB, whatever memory there is: when
- * the cgroup has not got that much, the call fails, nothing has changed, and the kernel
- * does not complain.
+ * The bitmaps for holes and for dirty pages take up to 256 MiB. If the cgroup has less, the
+ * call fails and changes nothing, and the kernel does not complain.
  */
 static void too_large_enomem(void)
 {
@@ -811,7 +809,7 @@ static void too_large_enomem(void)
 	ASSERT_OK(vt_dirty_stop(&d));
 }
 
-/* Many registrations of one page: all of them are counted, and come back. */
+/* Many registrations of one page each: all are charged, and all are uncharged. */
 static void many_regions(void)
 {
 	u64 pinned = vt_pinned(), i, n = 2000;

@@ -18,7 +18,7 @@ static struct vt_dev *add_second(struct vt_container *c)
 	return dev;
 }
 
-/* Replay maps the pages registered, not what is at the address by then. */
+/* Replay maps the registered pages, not what is at their address by then. */
 static void replayed(void)
 {
 	u8 *p, *away, *other;
@@ -119,8 +119,8 @@ static void fail_unmaps(int times, int domain)
 }
 
 /*
- * A region that a device may still reach is kept: it cannot be unregistered any more, and
- * its pages stay pinned when the super-container is gone.
+ * A device may still reach the region: it cannot be unregistered, and its pages stay pinned
+ * when the super-container is gone.
  */
 static void expect_kept(struct vt_container *c, int super, const void *p, u64 base)
 {
@@ -135,8 +135,8 @@ static void expect_kept(struct vt_container *c, int super, const void *p, u64 ba
 }
 
 /*
- * -EIO, what was asked for is gone, and the memory is kept. domain: which one fails, 0:
- * all, 1: the older one.
+ * The unmap returns -EIO. The mapping is gone, and the memory stays pinned. domain: which one
+ * fails; 0: all, 1: the older one.
  */
 static void unmap_fails(bool two, int domain)
 {
@@ -185,7 +185,7 @@ static void unmap_fails_second(void)
 	unmap_fails(true, 2);
 }
 
-/* The second domain fails to map, and the first to undo what it has mapped. */
+/* The second domain fails to map, and the first fails to undo its part. */
 static void undo_fails(void)
 {
 	u64 base = vt_locked();
@@ -205,7 +205,7 @@ static void undo_fails(void)
 	expect_kept(&c, super, p, base);
 }
 
-/* The container goes, and its domain is not emptied. */
+/* The container goes, and its domain fails to unmap. */
 static void teardown_fails(void)
 {
 	u64 base = vt_locked();

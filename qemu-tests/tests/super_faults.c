@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Memory runs out under a super-container. One allocation after the other fails in
- * whatever makes something: an error and nothing changed, or success all the same.
- * All of them fail in whatever gives something back: it does its work.
+ * Allocations fail under a super-container. In each call that makes something, one allocation
+ * after the other fails: the call returns an error and changes nothing, or it succeeds. In
+ * each call that gives something back all of them fail: it works.
  */
 #include <fcntl.h>
 
@@ -118,7 +118,7 @@ static void sweep_register(int super, u8 *p, u64 size)
 	ASSERT_GT(failed, 0);
 }
 
-/* Touched before; the second time, not there yet: page faults run out of it, too. */
+/* First with memory that is there; then with memory that page faults have to allocate. */
 static void register_memory(void)
 {
 	static const enum vt_mem kind[] = { VT_MEM_SCATTERED, VT_MEM_THP, VT_MEM_HUGE_2M };
@@ -233,7 +233,7 @@ static void map_two_domains(void)
 	map_memory(&c, super, VT_MEM_THP);
 }
 
-/* The group of a device comes: what is mapped is mapped for it, or it does not come. */
+/* A group joins: everything is mapped for it, or it is refused. */
 static void sweep_group(struct vt_container *c, int super, int k)
 {
 	u32 avail = vt_dma_avail(c);
@@ -292,7 +292,7 @@ static void group_second(void)
 	ASSERT_OK(vt_super_detach(&c));
 }
 
-/* The first that does DMA. */
+/* The first group that does DMA */
 static void group_first(void)
 {
 	struct vt_container c;
@@ -351,7 +351,7 @@ static void pins(void)
 	ASSERT_OK(vt_super_unregister(super, p, SZ_1M));
 }
 
-/* Everything that gives back, while nothing can be allocated. */
+/* All calls that give something back, while nothing can be allocated */
 static void give_back(struct vt_container *c, struct vt_container *d, int k, enum vt_mem kind)
 {
 	u64 pinned = vt_pinned(), gone[2] = { 0 };

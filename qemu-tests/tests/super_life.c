@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Super-containers and processes: killed while devices of others do DMA to their
- * memory, passed on, inherited by exec; and a registration that waits for memory
- * which does not come.
+ * Super-containers and processes: the creator is killed while devices of others do DMA to its
+ * memory; the descriptor is passed on, or inherited by exec; a registration waits for memory
+ * that does not come.
  */
 #define _GNU_SOURCE
 #define _FILE_OFFSET_BITS 64
@@ -23,7 +23,7 @@
 
 /* ---- The pages themselves ---- */
 
-/* How many free blocks begin in these pages, says the kernel? */
+/* How many free blocks begin in these pages, as the kernel says */
 static u64 free_blocks(const u64 *phys, u64 nr)
 {
 	u64 i, flags, n = 0;
@@ -40,7 +40,7 @@ static u64 free_blocks(const u64 *phys, u64 nr)
 	return n;
 }
 
-/* Take nearly all memory there is, write it, give it back: a free page is written. */
+/* Writes nearly all free memory, so that a page that was freed would be overwritten. */
 static void use_all_memory(void)
 {
 	u64 size = ALIGN_DOWN(vt_meminfo("MemFree") - 192 * SZ_1M, SZ_2M), at;
@@ -61,7 +61,7 @@ static void use_all_memory(void)
 	vt_wait_exit(pid);
 }
 
-/* Who owns the memory: says where, and has it registered until it is killed. */
+/* The owner of the memory: registers it, says where it is, and waits to be killed. */
 static pid_t owner(struct vt_container *c, enum vt_mem kind, int *sock, int *super, u8 **p,
 		   u64 *phys)
 {
@@ -192,7 +192,7 @@ static void killed_hugetlb(void)
 		FAIL("%s", why);
 }
 
-/* Killed while it registers, maps, unmaps and unregisters as fast as it can. */
+/* The process is killed while it registers, maps, unmaps and unregisters. */
 static void killed_at_any_moment(void)
 {
 	struct vt_container c;
@@ -251,8 +251,8 @@ static void killed_at_any_moment(void)
 #define PEERS	3
 
 /*
- * Each process opens a container of its own, attaches, maps and does DMA; each has
- * the descriptor from the one before it. They end in this order; the creator is 0.
+ * Each process gets the descriptor from the one before it, opens a container, attaches, maps
+ * and does DMA. They end in this order; the creator is 0.
  */
 static void passed_on(const int *order)
 {
@@ -354,7 +354,7 @@ static void passed_on_mixed(void)
 	passed_on(order);
 }
 
-/* A descriptor that is nowhere but in a message under way. */
+/* The only descriptor is in a message that nobody has received yet. */
 static void in_flight(void)
 {
 	u64 pinned = vt_pinned();
@@ -411,7 +411,7 @@ struct handover {
 	u64 p, elsewhere;
 };
 
-/* The same process, a new mm: it may do what any other process may. */
+/* The same process with a new mm may do what any other process may. */
 static void after_exec(const struct handover *h)
 {
 	struct vt_container c = h->c;
@@ -534,7 +534,7 @@ static void end_waiting(struct waiting *w)
 	ASSERT_OK(w->ret);
 }
 
-/* A registration that has to wait: nobody else does. */
+/* A registration waits, but nobody else has to. */
 static void waits_alone(void)
 {
 	struct vt_container c, d;
@@ -606,7 +606,7 @@ static void waits_alone(void)
 	ASSERT_OK(vt_super_unregister(super, w.p, w.size));
 }
 
-/* It waits, the descriptor is closed meanwhile: the call has the file until it ends. */
+/* The descriptor is closed while it waits: the call keeps the file until it ends. */
 static void waits_closed(void)
 {
 	u64 pinned = vt_pinned();
@@ -628,7 +628,7 @@ static void waits_closed(void)
 	ASSERT_PINNED_SOON(pinned);
 }
 
-/* The page does not come, but an error in its place: nothing has happened. */
+/* Instead of the page an error comes: nothing has changed. */
 static void waits_in_vain(void)
 {
 	struct uffdio_range range;
@@ -656,7 +656,7 @@ static void waits_in_vain(void)
 	ASSERT_OK(vt_super_register(super, w.p, w.size / 2, RW));
 }
 
-/* Killed while it waits: it dies, at once, and nothing of it is left. */
+/* A process that is killed while it waits dies at once, and leaves nothing registered. */
 static void waits_killed(void)
 {
 	u64 pinned = vt_pinned(), start;
@@ -709,7 +709,7 @@ static void waits_killed(void)
 	ASSERT_PINNED_SOON(pinned);
 }
 
-/* Many wait at once, and all come to their end. */
+/* Many wait at once, and all of them end. */
 static void many_wait(void)
 {
 	struct vfio_super_info info;
@@ -738,7 +738,7 @@ static void many_wait(void)
 
 /* ---- Nobody waits for the creator ---- */
 
-/* The creator, of whom somebody holds mmap_lock until it is told to let go. */
+/* The creator. Its mmap_lock is held until it is told to let go. */
 static void creator_is_held(int sock)
 {
 	struct vt_container c;
@@ -838,9 +838,9 @@ static u64 by_kill(int super, u8 *p)
 }
 
 /*
- * What is left of a super-container goes while the creator's mmap_lock is held for
- * reading, as it is by a fault that waits for FUSE: that takes no time and unpins at
- * once. Only the uncharge has to wait, and does so without being in anyone's way.
+ * The last user goes while the creator's mmap_lock is held for reading, as by a page fault
+ * that waits for FUSE. The close returns at once, and the memory is unpinned. Only the
+ * uncharge waits, and nobody waits for it.
  */
 static void not_held_up(const char *how, u64 (*drop)(int super, u8 *p))
 {

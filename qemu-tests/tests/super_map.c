@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Mappings of a super-container's memory: where DMA goes, with which page sizes, by
- * whomever they are made, whatever has become of the addresses the memory was
- * registered at.
+ * Mappings of a super-container's memory: where DMA goes and with which page sizes, whoever
+ * maps, and whatever is at the addresses by then.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -25,7 +24,7 @@ static struct vt_dev *join(struct vt_container *c, int super, int k)
 	return &c->dev[0];
 }
 
-/* DMA_EXTENTS tells of a mapping of a super-container; with which pages at most. */
+/* DMA_EXTENTS tells of a mapping of a super-container, with pages of at most this size. */
 static void expect_extents(struct vt_container *c, u64 iova, u64 size, const void *mem,
 			   u32 flags, u64 granule)
 {
@@ -182,7 +181,7 @@ out:
 	ASSERT_EQ(vt_locked(), locked);
 }
 
-/* Every granule over [mem, mem + size), registered from skip bytes on. */
+/* Map [mem, mem + size) with each granule; registered from skip bytes on. */
 static void all_granules(enum vt_mem kind, u64 size, u64 skip)
 {
 	static const u64 granules[] = {
@@ -219,7 +218,7 @@ static void granules_thp(void)
 	all_granules(VT_MEM_THP, SIZE, 0);
 }
 
-/* Registered from the middle of a huge page on. */
+/* The registration begins in the middle of a huge page. */
 static void granules_thp_shifted(void)
 {
 	all_granules(VT_MEM_THP, SIZE, SZ_1M + SZ_4K);
@@ -245,7 +244,7 @@ static void granules_hugetlb_1g(void)
 	vt_close(&c);
 }
 
-/* Said outright, for the machines that can tell: it is 2 MiB pages. */
+/* On machines that can tell, huge pages give IOMMU pages of exactly 2 MiB. */
 static void large_pages(void)
 {
 	struct vt_container c;
@@ -401,7 +400,7 @@ static void read_only(void)
 	vt_expect_dma(&c.dev[0], BASE + 2 * SZ_1M + SZ_8K, p + SZ_8K);
 }
 
-/* Never written, only read for registering: still a page of its own. */
+/* Memory that was never written, and is registered only for reading, has its own page. */
 static void read_only_untouched(void)
 {
 	struct vt_container c;
@@ -416,7 +415,7 @@ static void read_only_untouched(void)
 	vt_expect_read(&c.dev[0], BASE + SZ_4K, p + SZ_4K);
 }
 
-/* ---- The pages pinned then, whatever is at the address now ---- */
+/* ---- A mapping has the registered pages, whatever is at the address now ---- */
 
 static void moved_away(void)
 {
@@ -462,7 +461,7 @@ static void moved_away(void)
 	vt_expect_tables(b, BASE, SIZE, other, VT_RO, 0);
 }
 
-/* Nobody has the pages any more but the super-container. */
+/* Only the super-container still has the pages. */
 static void unmapped_from_process(enum vt_mem kind, u64 size)
 {
 	u8 buf[64], back[64], *p;
@@ -578,7 +577,7 @@ static void other_process_maps(void)
 	ASSERT_OK(vt_super_unregister(super, p, SIZE));
 }
 
-/* The container's own mapper is another process: it is not looked at, nor charged. */
+/* Another process maps: its memory is not looked at, and it is not charged. */
 static void child_maps_in_container(void)
 {
 	struct vt_container c;
@@ -609,7 +608,7 @@ static void child_maps_in_container(void)
 
 /* ---- VADDR ---- */
 
-/* UNMAP with FLAG_VADDR passes over them: they have no use for a vaddr. */
+/* UNMAP with FLAG_VADDR passes over these mappings. */
 static void vaddr_passes_over(void)
 {
 	struct vt_container c;

@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/*
- * What mediated devices get to see of a super-container's memory.
- */
+/* Mediated devices and a super-container's memory */
 #define _GNU_SOURCE
 #include "../lib/testdev.h"
 
@@ -103,7 +101,7 @@ static void mediated_permissions(void)
 	EXPECT_EQ(vt_locked(), SZ_64K);
 }
 
-/* Over pages, pieces and mappings; by a process and by a kernel thread. */
+/* vfio_dma_rw() over pages, pieces and mappings, by a process and by a kernel thread */
 static void mediated_rw(u32 flags)
 {
 	static u8 out[3 * SZ_64K], in[3 * SZ_64K];
@@ -150,7 +148,7 @@ static void mediated_rw_kthread(void)
 	mediated_rw(VTD_KTHREAD);
 }
 
-/* The memory's process is gone: device and kernel threads reach it as before. */
+/* The process that registered is gone: device and kernel threads still reach the memory. */
 static void mediated_creator_gone(void)
 {
 	u64 pfn[2] = { 0 }, phys, pinned;
@@ -206,7 +204,7 @@ static void mediated_creator_gone(void)
 	ASSERT_PINNED_SOON(pinned);
 }
 
-/* A device that does DMA comes to the container later, goes, and comes again. */
+/* A device that does DMA joins the container later, leaves, and joins again. */
 static void mediated_then_edu(void)
 {
 	struct vt_container c;
@@ -252,7 +250,7 @@ static void mediated_then_edu(void)
 	ASSERT_EQ(vt_locked(), 0);
 }
 
-/* With nothing but pins and dma_rw to write, bits tell of single pages. */
+/* If only pins and vfio_dma_rw() can write, each dirty bit stands for one page. */
 static u64 bitmap[SZ_1M / SZ_4K / 64];
 
 static void get_bits(struct vt_container *c, u64 iova, u64 size)
@@ -296,7 +294,7 @@ static void mediated_dirty(void)
 	EXPECT_EQ(vt_locked(), SZ_1M);
 }
 
-/* The device still holds pages when the container goes: they are let go first. */
+/* The device still has pages pinned when the container goes: they are unpinned first. */
 static void mediated_close_with_pins(void)
 {
 	u64 pinned = vt_pinned();

@@ -2,8 +2,8 @@
 /*
  * Usage: super_race [SECONDS [NAME]]
  *
- * What can go on at the same time, does, for so many seconds a test: results that
- * must not be are looked for, and at the end all adds up.
+ * Threads and processes make calls at the same time, for so many seconds in each test. Each
+ * result must be a possible one, and all counts must be right at the end.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -45,7 +45,7 @@ static void join(pthread_t thread)
 static int super;
 static u8 *mem;
 
-/* How often a thread did what; and what it found. */
+/* What a thread did how often, and what it found */
 struct tally {
 	u64 ok, refused;
 };
@@ -244,7 +244,7 @@ static void attach_against_close(void)
 	ASSERT_PINNED_SOON(pinned);
 }
 
-/* The last close against the last attach: it is there whole, or it is not. */
+/* The last close races with an attach: the attach gets all of it, or fails. */
 static void *close_it(void *arg)
 {
 	pthread_barrier_wait(arg);
@@ -438,7 +438,7 @@ static void register_against_exit(void)
 	ASSERT_GT(n, 0);
 }
 
-/* Containers come and go with it attached and mapped, and so does the file. */
+/* Containers attach, map and go again and again, and so does the file. */
 static void *open_close(void *arg)
 {
 	long k = (long)arg;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Type1 v1 and v2 as callers know them who use nothing new. These pass on a
- * kernel without the series, and must go on to pass with it.
+ * Type1 v1 and v2 for callers that use nothing new. These tests pass on a kernel without the
+ * series, and must pass with it.
  */
 #include "vtest.h"
 
@@ -250,7 +250,7 @@ static void v2_unmap_nothing(void)
 	EXPECT_EQ(n, 0);
 }
 
-/* v1: what starts before the range stays, what starts in it goes whole. */
+/* v1: a mapping that begins before the range stays; one that begins in it is unmapped whole. */
 static void v1_quirks(void)
 {
 	struct vt_container c;
@@ -419,7 +419,7 @@ static void v1_vaddr_quirk(void)
 	ASSERT_OK(vt_map_vaddr(&c, BASE, p, SZ_64K));
 }
 
-/* Who gives the new address is charged from then on. */
+/* The process that gives the new address is charged from then on. */
 static void vaddr_moves_charge(void)
 {
 	struct vt_container c;
@@ -468,7 +468,7 @@ static void vaddr_move_needs_rlimit(void)
 
 #define MTTY_UUID	"83b8f4f2-509f-382f-3c1e-e6bfe0fa1001"
 
-/* With a mediated device: nothing is pinned until a domain comes, no VADDR. */
+/* With only a mediated device nothing is pinned until a domain joins, and VADDR is refused. */
 static void emulated_first(void)
 {
 	struct vt_container c;
@@ -547,8 +547,8 @@ static void dirty_errors(void)
 }
 
 /*
- * Mappings that begin and end within a word of the bitmap. What edu may write to is
- * dirty as long as it is mapped, so the bitmap shows the mappings.
+ * Mappings that begin and end inside a word of the bitmap. All that edu may write to is
+ * dirty, so the bitmap shows what is mapped.
  */
 static void map_runs(struct vt_container *c, u64 *want)
 {

@@ -1,14 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * How long calls take by the clock when two threads make them at once, each in a
- * container of its own, beside one that makes them alone. What two cannot do at once
- * shows as a time that doubles. Prints lines
+ * How long calls take by the clock when one thread makes them, and when two threads do, each
+ * in a container of its own. If two calls cannot run at once, the time doubles. Prints lines
  *
  *	# wall PEER WHAT THREADS MEDIAN QUARTER THREE-QUARTERS SAMPLES
  *
- * in nanoseconds, the number of samples being what was done in the same time. Rounds
- * of one and of two threads take turns, so that what else goes on in the machine hits
- * both alike.
+ * in nanoseconds. SAMPLES is the number of calls in the same time. Rounds with one thread and
+ * with two take turns, so that other load on the machine affects both alike.
  */
 #include <pthread.h>
 
@@ -136,7 +134,7 @@ static void containers(void)
 	}
 }
 
-/* A registration of memory that has to be faulted in and pinned, over and over. */
+/* Registers memory that has to be faulted in and pinned, again and again. */
 static atomic_bool stop_registering;
 
 static void *keep_registering(void *arg)

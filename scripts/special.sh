@@ -47,7 +47,7 @@ special_row() { echo "$1 | - | - | $2 | $3" >>"$TESTS_LIST"; }
 # tree. If NAME is empty, with the usual one.
 special_run() {
 	local tree=$1 variant=$2
-	[ -z "$tree" ] || tree=$out/$tree/
+	if [ -n "$tree" ]; then tree=$out/$tree/; fi
 	(cd "$work/root" && find . -mindepth 1 | LC_ALL=C sort | cpio -o -H newc -R 0:0 --quiet | gzip -1n) >"$work/more"
 	cat "$out/initramfs-$variant.cpio.gz" "$work/more" >"$work/initramfs"
 	KERNEL_IMAGE=${tree:-$out/}obj-$variant/$(use_variant "$variant"; echo "$image") \

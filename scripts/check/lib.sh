@@ -24,7 +24,7 @@ caught() { echo "caught: $*"; }
 other_source() {
 	local is wanted="$base_package $base_package_version"
 	is=$(cat "$src/.git/source")
-	[ "$is" != "$wanted" ] || return
+	[ "$is" != "$wanted" ] || return 1
 	echo "the series was made on $wanted, not on $is"
 }
 
@@ -126,9 +126,9 @@ objects() {
 	touched '*.c' ':!tools' ':!samples' | while read -r f; do
 		o=${f%.c}.o
 		if [ -f "$obj/${o%/*}/.${o##*/}.cmd" ]; then
-			[ "$1" != x86 ] || echo "$o"
+			if [ "$1" = x86 ]; then echo "$o"; fi
 		else
-			[ "$1" != arm64 ] || echo "$o"
+			if [ "$1" = arm64 ]; then echo "$o"; fi
 		fi
 	done
 	[ "$1" = x86 ] || return 0
@@ -146,7 +146,7 @@ compiler_says() {
 	at "$rev"
 	for o in $(objects "$which"); do
 		[ -z "${only:-}" ] || [[ " $only " == *" $o "* ]] || continue
-		[ ! -f "$tree/${o%.o}.c" ] || list+=("$o")
+		if [ -f "$tree/${o%.o}.c" ]; then list+=("$o"); fi
 	done
 	[ ${#list[@]} -gt 0 ] || return 0
 	(cd "$obj" && rm -f "${list[@]}")
@@ -174,7 +174,7 @@ use_clang() {
 	clang_arm64=("${clang[@]}" ARCH=arm64)
 	want=$(fingerprint "${clang[@]}" "$src/obj-plain/.config" "$top/scripts/check/arm64.config")
 	for obj in "$tree/obj-clang" "$tree/obj-arm64"; do
-		[ "$(cat "$obj/.ready" 2>/dev/null)" != "$want" ] || continue
+		if [ "$(cat "$obj/.ready" 2>/dev/null)" = "$want" ]; then continue; fi
 		rm -rf "$obj"
 		mkdir "$obj"
 		cp "$src/obj-plain/.config" "$obj/.config"

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # shellcheck shell=bash
 # Usage: . scripts/lib.sh
-# Functions and paths that all scripts share
+# Functions and paths that all scripts share. Sourcing it does nothing else: a script that
+# writes below BUILD= calls use_build first.
 
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # shellcheck disable=SC2034
@@ -10,10 +11,6 @@ export BASE=${BASE:-7.3}
 BUILD=${BUILD:-$top/build}
 case $BUILD in /*) ;; *) BUILD=$top/$BUILD ;; esac
 export BUILD
-case $BUILD in *[[:space:]:]*)
-	printf 'BUILD=%s: the kernel is not built in a path with blanks or colons\n' "$BUILD" >&2
-	exit 1 ;;
-esac
 
 say() { printf '%s\n' "$*" >&2; }
 die() { printf '%s: %s\n' "${0##*/}" "$*" >&2; exit 1; }
@@ -32,19 +29,27 @@ die() { printf '%s: %s\n' "${0##*/}" "$*" >&2; exit 1; }
 	jobs=${JOBS:-$(nproc)}
 	NOT_THERE=3		# exit status: the archive has no such package
 }
-export TMPDIR=$out/tmp
-mkdir -p "$log" "$dl" "$TMPDIR" || die "cannot write in $BUILD; give another place with BUILD="
+# use_build: makes the directories that all scripts write in.
+use_build() {
+	case $BUILD in
+	*[[:space:]:]*) die "BUILD=$BUILD: a kernel cannot be built in a path with blanks or colons" ;;
+	esac
+	export TMPDIR=$out/tmp
+	mkdir -p "$log" "$dl" "$TMPDIR" || die "cannot write in $BUILD; give another place with BUILD="
+}
 
-# Use ccache if it is installed and can write to its cache. The user's own settings say where
-# the cache is and how large. With these settings, a clone elsewhere and a copy of the tree
-# find what was compiled before.
-if [ -d /usr/lib/ccache ] && [[ $PATH != /usr/lib/ccache:* ]]; then
-	ccache_dir=$(ccache -k cache_dir)
-	if mkdir -p "$ccache_dir" 2>/dev/null && [ -w "$ccache_dir" ]; then
+# use_ccache: compile with ccache if it is installed and can write to its cache. The user's
+# own settings say where the cache is and how large. With the settings here, a clone
+# elsewhere and a copy of the tree find what was compiled before.
+use_ccache() {
+	local cache
+	[[ -d /usr/lib/ccache && $PATH != /usr/lib/ccache:* ]] || return 0
+	cache=$(ccache -k cache_dir)
+	if mkdir -p "$cache" 2>/dev/null && [ -w "$cache" ]; then
 		export PATH=/usr/lib/ccache:$PATH
+		export CCACHE_BASEDIR=${CCACHE_BASEDIR:-/} CCACHE_NOHASHDIR=1 CCACHE_DEPEND=1
 	fi
-fi
-export CCACHE_BASEDIR=${CCACHE_BASEDIR:-/} CCACHE_NOHASHDIR=1 CCACHE_DEPEND=1
+}
 
 # Runs git without the user's own settings.
 git() {

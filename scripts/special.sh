@@ -5,6 +5,7 @@
 # with tests of their own
 
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+use_build
 
 work=$(mktemp -d)
 special_log=''		# the name of the next guest's log

@@ -7,6 +7,7 @@
 # it does not, scripts/check-one fails it.
 
 . "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
+use_build
 planted=$top/scripts/check/planted
 
 tmp=$(mktemp -d)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-# Verbs only: each calls one script. What follows ## is what "make help" prints, and
-# the variables that have such a line are all there are.
+# Each verb calls one script. "make help" prints what follows ##. A variable without such a
+# line is an error.
 
 ## To use it:
 help:		## print this
@@ -23,13 +23,13 @@ where:		## print KERNEL= HEADERS= SOURCE= BASE=; use make -s; builds no kernel
 ## To prove it:
 test:		## run the tests in TEST=, or all for this kernel and machine
 	@scripts/test $(KERNEL_VARIANT) $(MACHINE) $(TEST)
-check:		## prove everything; the last line counts passed, failed, skipped
+check:		## run all tests and gates; the last line counts passed, failed, skipped
 	@scripts/check-all
 check-arm64:	## test kernels for ARM on an emulated SMMUv3
 	@scripts/check-all arm64
-gates:		## the part of check about the source: compilers, analyzers, form
+gates:		## run the part of check that looks at the source: compilers, analyzers, form
 	@scripts/check-all gates
-coverage:	## tell which lines of the series no test reaches, with lcov's report
+coverage:	## print which lines of the series no test reaches; make lcov's report
 	@scripts/coverage
 soak:		## run random tests with ever new seeds, for HOURS=
 	@scripts/soak $(HOURS)
@@ -41,13 +41,13 @@ tested:		## write records/tested.md from the results of the checks
 ## To change it and to post it:
 html:		## render the documentation of the series, with the uAPI reference
 	@scripts/html
-apply:		## make a git tree of the kernel, with one commit a patch
+apply:		## make a git tree of the kernel, with one commit for each patch
 	@scripts/apply
 refresh:	## write the commits of that tree back to patches/ and series
 	@scripts/refresh
 bisect:		## build, boot and test each prefix of the series, or FROM= TO=
 	@scripts/bisect '$(FROM)' '$(TO)' $(TEST)
-mail:		## write the series as mails, ready to be sent, to build/mail
+mail:		## write the series to build/mail as mails that can be sent
 	@scripts/mail
 
 ## To package it:
@@ -61,7 +61,7 @@ deb-test:	## test these packages on Debian's own kernel image
 ## To clean up:
 clean:		## remove what was built for BASE, keep what was downloaded
 	@scripts/clean
-distclean:	## remove downloads and mails, too
+distclean:	## remove also downloads and mails
 	@scripts/clean all
 
 ## Variables, on the command line of make or in the environment, for each guest:
@@ -70,7 +70,7 @@ distclean:	## remove downloads and mails, too
 ## TEST            names of tests in qemu-tests/tests.list
 ## CMD             what to run, a line for /bin/sh; the guest sets VFIO_DEVICES and
 ##                 VFIO_GROUPS to its devices' addresses and groups
-## SHARE           a directory that the guest reads and writes, and where CMD runs
+## SHARE           a directory that the guest can read and write, and where CMD runs
 ## QEMU            the QEMU to use
 ## QEMU_ARGS       more arguments for it, separated by blanks: devices, memory
 ## APPEND          more words for the kernel's command line
@@ -86,14 +86,14 @@ distclean:	## remove downloads and mails, too
 ## KERNEL_REV      which commit of that clone (default HEAD)
 ## APT_MIRROR      the Debian mirror that has the kernel's source package
 ## JOBS            how many compilers run at once (default: one for each CPU)
-## FROM            number of a patch, where make bisect begins; "changed": with each
-##                 patch that records/bisected-BASE does not have
-## TO              where it ends
+## FROM            number of the patch where make bisect begins; "changed": only the
+##                 patches that records/bisected-BASE does not have
+## TO              number of the patch where it ends
 ## HOURS           how long make soak goes on
 ## RESULTS         where make bench writes (default bench/results/BASE)
 ## FORCE=1         let apply, refresh and clean throw away unsaved commits
-## AGAIN=1         let check run again what has passed and not changed since
-## MINUTES         check begins nothing more after so many (default 60)
+## AGAIN=1         let check run also what has passed and not changed since
+## MINUTES         after so many minutes check begins nothing new (default 60)
 KERNEL_VARIANT ?= plain
 MACHINE ?= intel
 

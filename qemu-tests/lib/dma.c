@@ -206,6 +206,18 @@ bool vt_any_pgsize(struct vt_container *c)
 	return info.pgsizes & SZ_8K;
 }
 
+bool vt_cuts(void)
+{
+	return vt_linux() >= 7 && !vt_kernel_is("unpatched") &&
+	       !vt_machine_is("virtio") && !vt_machine_is("smmu");
+}
+
+void vt_need_cuts(void)
+{
+	if (!vt_cuts())
+		SKIP("an IOMMU that cannot be cut");
+}
+
 u32 vt_dma_avail(struct vt_container *c)
 {
 	struct vt_info info;

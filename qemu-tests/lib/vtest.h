@@ -261,6 +261,12 @@ struct vt_info {
 void vt_info(struct vt_container *c, struct vt_info *info);
 /* Has the IOMMU pages of each power of two? Then neighbours may become a larger page. */
 bool vt_any_pgsize(struct vt_container *c);
+/*
+ * Can the IOMMU cut a page, so that it may be larger than a granule? vt_need_cuts() ends the
+ * test as skipped where it cannot.
+ */
+bool vt_cuts(void);
+void vt_need_cuts(void);
 u32 vt_dma_avail(struct vt_container *c);
 /* Last byte of the IOVA space. */
 u64 vt_last_iova(struct vt_container *c);
@@ -453,8 +459,8 @@ const struct vt_pte *vt_tables_find(const struct vt_tables *t, u64 iova);
 u64 vt_pgsize_at(struct vt_dev *dev, u64 iova);
 /*
  * [iova, iova + size) must be mapped to the physical pages of vaddr with these flags, with
- * the largest pages up to granule (0: any) that the memory allows. With vaddr NULL, nothing
- * may be mapped. Fails the test and says what differs. smallest, if not NULL: the smallest
+ * the largest pages up to granule (0: any) that the memory allows; where pages can be cut,
+ * those of a mapping with a granule may be larger. With vaddr NULL, nothing may be mapped. Fails the test and says what differs. smallest, if not NULL: the smallest
  * page size seen.
  */
 void vt_tables_expect(const struct vt_tables *t, const struct vt_info *info, u64 iova,

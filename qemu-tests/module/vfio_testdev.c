@@ -462,6 +462,10 @@ static unsigned long hide_pgsizes;
 module_param(hide_pgsizes, ulong, 0644);
 MODULE_PARM_DESC(hide_pgsizes, "Page sizes that domains allocated from now on lack");
 
+static bool no_cuts;
+module_param(no_cuts, bool, 0644);
+MODULE_PARM_DESC(no_cuts, "Domains allocated from now on cannot be cut");
+
 static int fail_map_times;
 module_param(fail_map_times, int, 0644);
 MODULE_PARM_DESC(fail_map_times, "How many calls that map fail; -1: all");
@@ -639,6 +643,10 @@ static int vtd_alloc_ret(struct kretprobe_instance *ri, struct pt_regs *regs)
 		return 0;
 
 	domain->pgsize_bitmap &= ~hide_pgsizes;
+#ifdef HAVE_CUTS
+	if (no_cuts)
+		domain->max_cut_pgsize = 0;
+#endif
 
 	/* Close the gaps and keep the order, which is by age */
 	for (i = 0; i < VTD_MAX_DOMAINS; i++)
@@ -729,6 +737,7 @@ static void vtd_disarm(void)
 	refuse_sharing = false;
 	refused = 0;
 	hide_pgsizes = 0;
+	no_cuts = false;
 	fail_map_times = 0;
 	fail_map_skip = 0;
 	fail_unmap_times = 0;

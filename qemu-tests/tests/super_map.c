@@ -43,7 +43,7 @@ static void expect_extents(struct vt_container *c, u64 iova, u64 size, const voi
 		ASSERT_EQ(e->vaddr, (uintptr_t)mem + seen);
 		ASSERT_EQ(e->granule, granule);
 		ASSERT_EQ(e->flags, flags | VFIO_DMA_EXTENT_SUPER);
-		if (e->pgsize && granule)
+		if (e->pgsize && granule && !vt_cuts())
 			ASSERT_LE(e->pgsize, granule);
 		if (vt_tables_known(dev)) {
 			want = vt_pgsize_at(dev, e->iova);
@@ -261,8 +261,8 @@ static void large_pages(void)
 	ASSERT_OK(vt_map_super(&c, BASE, mem, SIZE, VT_RW, SZ_2M));
 	/* A part that begins and ends within large pages; AMD has 1 MiB for these. */
 	ASSERT_OK(vt_map_super(&c, 2 * BASE + SZ_1M, mem + SZ_1M, 2 * SZ_2M, VT_RW, 0));
-	ASSERT_EQ(vt_pgsize_at(&c.dev[0], BASE), SZ_2M);
-	ASSERT_EQ(vt_pgsize_at(&c.dev[0], BASE + SIZE - SZ_4K), SZ_2M);
+	ASSERT_GE(vt_pgsize_at(&c.dev[0], BASE), SZ_2M);
+	ASSERT_GE(vt_pgsize_at(&c.dev[0], BASE + SIZE - SZ_4K), SZ_2M);
 	ASSERT_LT(vt_pgsize_at(&c.dev[0], 2 * BASE + SZ_1M), SZ_2M);
 	ASSERT_EQ(vt_pgsize_at(&c.dev[0], 2 * BASE + SZ_2M), SZ_2M);
 	ASSERT_LT(vt_pgsize_at(&c.dev[0], 2 * BASE + 2 * SZ_2M), SZ_2M);

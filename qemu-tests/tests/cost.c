@@ -386,6 +386,52 @@ static void full_hugetlb_1g(void)
 			map_unmap(i, &huge1g, mem, SZ_1G, peer_has_pieces(i) ? SZ_1G : 0);
 }
 
+/* ---- A piece of an IOMMU page that is larger ---- */
+
+/* The first piece out of a page, which is cut for it, and the next one. */
+static void cut_pages(enum peer peer, const struct backing *b, u8 *mem, u64 size, u64 piece)
+{
+	u64 page = vt_mem_pgsize(b->kind), at, since, first[16], next[16];
+	unsigned int nr = 0;
+	struct peers p;
+	int ret;
+
+	ret = open_peer(&p, peer, mem, size);
+	if (!ret)
+		ret = peer_map(&p, LAST(&p), IOVA, mem, size, piece);
+	for (at = ALIGN_DOWN(page / 3, piece); !ret && at < size && nr < ARRAY_SIZE(first);
+	     at += page) {
+		since = vt_now();
+		ret = peer_unmap(&p, LAST(&p), IOVA + at, piece);
+		first[nr] = vt_now() - since;
+		if (ret)
+			break;
+		since = vt_now();
+		ret = peer_unmap(&p, LAST(&p), IOVA + at + 2 * piece, piece);
+		next[nr++] = vt_now() - since;
+	}
+	figure("cut", peer, b, size, piece, ret, ret ? 0 : median(first, nr));
+	figure("cutnext", peer, b, size, piece, ret, ret ? 0 : median(next, nr));
+	peer_close(&p);
+}
+
+static void short_cuts(void)
+{
+	u8 *mem;
+
+	if (!patched())
+		return;
+	mem = vt_alloc(VT_MEM_THP, SZ_512M);
+	map_unmap(PEER_TYPE1, &thp, mem, SZ_512M, 0);
+	map_unmap(PEER_GRANULE, &thp, mem, SZ_512M, SZ_4K);
+	cut_pages(PEER_GRANULE, &thp, mem, SZ_512M, SZ_4K);
+	vt_free(mem, VT_MEM_THP, SZ_512M);
+	mem = vt_alloc(VT_MEM_HUGE_1G, SZ_1G);
+	map_unmap(PEER_TYPE1, &huge1g, mem, SZ_1G, 0);
+	map_unmap(PEER_GRANULE, &huge1g, mem, SZ_1G, SZ_2M);
+	cut_pages(PEER_GRANULE, &huge1g, mem, SZ_1G, SZ_2M);
+}
+
 /* ---- Memory into and out of a super-container ---- */
 
 static void register_of(const struct backing *b, u64 size)
@@ -1011,6 +1057,7 @@ static void full_memory(void)
 VTEST_MAIN(
 	VTEST(short_pairs),
 	VTEST(short_thp),
+	VTEST(short_cuts),
 	VTEST(short_small),
 	VTEST(short_register),
 	VTEST(short_replay),

@@ -171,6 +171,8 @@ static void pieces_of(enum vt_mem kind, u64 size, u64 granule, u32 flags)
 		ASSERT_EQ(n, size - granule);
 		vt_expect_tables(&c.dev[0], BASE, size, NULL, 0, 0);
 	}
+	vt_close(&c);
+	vt_free(mem, kind, size);
 }
 
 static void pieces_of_2m(void)

@@ -3,6 +3,8 @@
  * IOMMU pages larger than a granule, of which a piece is unmapped: page sizes, DMA beside
  * the piece, and the page tables that are set aside for it.
  */
+#include <sys/stat.h>
+
 #include "../lib/testdev.h"
 
 #define BASE	(4 * SZ_1G)
@@ -293,6 +295,42 @@ static void set_aside_is_freed(void)
 	ASSERT_OK(vt_unmap(&c, BASE + SZ_1M, SZ_4K, NULL));
 	vt_close(&c);
 	ASSERT_EQ(table_pages(), base);
+}
+
+#define CGROUP	"/sys/fs/cgroup"
+
+/* Page tables that the memory cgroup of this process is charged with */
+static u64 charged_tables(void)
+{
+	static char text[8192];
+	char *p;
+
+	ASSERT_GT(vt_read_file(CGROUP "/vtest/memory.stat", text, sizeof(text)), 0);
+	p = strstr(text, "\nsec_pagetables ");
+	ASSERT_TRUE(p);
+	return strtoull(p + 16, NULL, 10) / SZ_4K;
+}
+
+static void set_aside_is_charged(void)
+{
+	struct vt_container c;
+	u64 was;
+	u8 *mem;
+
+	open_cut(&c);
+	if (vt_write_file(CGROUP "/cgroup.subtree_control", "+memory"))
+		SKIP("no memory cgroups");
+	if (mkdir(CGROUP "/vtest", 0700))
+		ASSERT_EQ(errno, EEXIST);
+	ASSERT_OK(vt_write_file(CGROUP "/vtest/cgroup.procs", "0"));
+	mem = vt_alloc(VT_MEM_THP, SIZE);
+	was = charged_tables();
+	ASSERT_OK(vt_map(&c, BASE, mem, SIZE, VT_RW, SZ_4K));
+	EXPECT_GE(charged_tables(), was + SIZE / SZ_2M);
+	ASSERT_OK(vt_unmap(&c, BASE, SIZE, NULL));
+	EXPECT_LT(charged_tables(), was + SIZE / SZ_2M);
+	ASSERT_OK(vt_write_file(CGROUP "/cgroup.procs", "0"));
+	ASSERT_OK(rmdir(CGROUP "/vtest"));
 }
 
 /* A device writes to the neighbours of a piece while that is unmapped. */
@@ -687,6 +725,7 @@ VTEST_MAIN(
 	VTEST(set_aside_1g_4k),
 	VTEST(set_aside_4k),
 	VTEST(set_aside_is_freed),
+	VTEST(set_aside_is_charged),
 	VTEST(dma_in_flight),
 	VTEST(hole_is_remapped),
 	VTEST(read_only),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-# The figures of the cover letters, from results.csv to dir/figures-1.txt and -3.txt.
+# Writes figures for the cover letters, dir/figures-1.txt and -3.txt, from results.csv.
 BEGIN {
 	FS = ","
 	one = dir "/figures-1.txt"
@@ -38,7 +38,7 @@ function compare(what, operation, peer, backing, size, piece,	key, base, series)
 	series = value["patched", key]
 	printf "  %-29s%11s    %11s   %s\n", what, commas(base), commas(series), change(base, series) >one
 }
-# In thousands, with a tenth if asked for it; an errno; "-" if not measured
+# Thousands, with a tenth if that is wanted; or an errno; or "-" if it was not measured
 function thousands(kernel, operation, peer, backing, size, piece, tenth,	v) {
 	v = value[kernel, operation, peer, backing, size, piece]
 	if (v !~ /^[0-9]+$/)

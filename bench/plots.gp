@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-only
-# gnuplot -e "dir='...'" bench/plots.gp: the .dat files of bench/table to SVG. A series is
-# named at its last point, and has points and dashes of its own: colour tells nothing.
+# gnuplot -e "dir='...'" bench/plots.gp: makes SVG from the .dat files of bench/table. Each
+# series is named at its last point and has its own points and dashes, so that nobody needs
+# to tell colours apart.
 set terminal svg size 720,340 font "Helvetica,13" background "white" noenhanced
 set datafile missing "?"
 unset key
 set tics nomirror scale 0.5
 
-# The plot of the README: bars, each with its figure and how many times the floor it is
+# The plot of the README: bars with a figure, and with how many times the floor that is
 set output dir."/summary.svg"
 set multiplot
 set style fill solid 0.3

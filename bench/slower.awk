@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-# What existing callers pay more, or less, than on the unpatched kernel, memory included.
+# Lists what costs existing callers more, or less, than on the unpatched kernel; also memory.
 BEGIN { FS = "," }
 NR > 1 && $3 ~ /^type1/ && $7 != "" {
 	k = sprintf("%-10s %-8s %-7s %-6s %-5s", $2, $3, $4, $5, $6)

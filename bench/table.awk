@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-# results.csv to the tables of results.txt, and the data of the plots.
-# The kernel's column is folded into the peer's: "type1" of the unpatched kernel
-# is the peer "v2", what users have today.
+# Makes the tables of results.txt, and the data of the plots, from results.csv. "type1" on
+# the unpatched kernel is a peer of its own here, "v2": it is what users have today.
 BEGIN {
 	FS = ","
 	# peer in the file, at its column; what the columns stand for is in head.txt
@@ -31,7 +30,7 @@ function get(op, peer, b, size, piece) {
 	return ""
 }
 function is_number(v) { return v ~ /^[0-9]+$/ }
-# In thousands; what is below ten with a digit more
+# Thousands; with one more digit if it is below ten
 function show(v, unit) {
 	if (v == "")
 		return "."
@@ -52,13 +51,13 @@ function heading(title, left,	i) {
 		printf "%10s", col[i]
 	print ""
 }
-# One line of figures, and below it how many times the floor they are
+# A line of figures, and a line with how many times the floor each of them is
 function row(label, op, b, size, piece, ratios,	i, v, floor, any) {
 	floor = get(op, "floor", b, size, piece)
 	printf "%-18s", label
 	for (i = 1; i <= ncols; i++) {
 		v = get(op, col[i], b, size, piece)
-		# What knows no pieces costs the same whatever they are
+		# A peer without pieces has the same figure for each size of pieces
 		if (v == "" && piece != "-")
 			v = get(op, col[i], b, size, "-")
 		cell[i] = v
@@ -196,8 +195,8 @@ function mem(label, op, b, size, piece,	i) {
 			printf "%10s", show(get(op, col[i], b, size, piece), 1)
 	print ""
 }
-# For the plot of the README: a line "bar, thousands, times the floor, label" for each
-# way to map size in pieces, and after two empty lines for each way to take one out.
+# For the plot of the README: a line "bar, thousands, times the floor, label" for each way to
+# map in pieces; then, after two empty lines, for each way to unmap a piece
 function bars(piece, op1, size, op2, small,	i, n, file, floor, label, v, peer) {
 	file = dir "/summary.dat"
 	n = split("v2xN iommufdxN granule super floor", peer, " ")

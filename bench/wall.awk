@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-# Makes a table of the lines "# wall" that qemu-tests/tests/wallclock.c prints.
+# Makes a table from the lines "# wall" that qemu-tests/tests/wallclock.c prints.
 { sub(/\r$/, "") }
 $1 == "|" && $2 == "#" && $3 == "wall" && $7 ~ /^[0-9]+$/ {
 	k = $4 " " $5

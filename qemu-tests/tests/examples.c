@@ -71,6 +71,10 @@ static bool client_is_ready(pid_t pid)
 	       has_line("Container at fd [0-9]+: 1 of [0-9]+ DMA entries used, 16M mapped");
 }
 
+/*
+ * On AMD an IOMMU page may have any power of two, also more than a granule where it can be
+ * cut. So which pages there are depends on where the memory is.
+ */
 static void client(void)
 {
 	char group[2][32];
@@ -96,9 +100,11 @@ static void client(void)
 	for (i = 0; i < 100 && !client_is_ready(pid); i++)
 		usleep(100000);
 	ASSERT_LINE("Container at fd [0-9]+: 2 of [0-9]+ DMA entries used, 15M mapped");
-	ASSERT_LINE("0x100000000 +6M +1 +2M +2M +r-");
+	if (!vt_machine_is("amd")) {
+		ASSERT_LINE("0x100000000 +6M +1 +2M +2M +r-");
+		ASSERT_LINE("0x100800000 +8M +1 +2M +2M +r-");
+	}
 	ASSERT_LINE("0x100600000 +1M +1 +[0-9]+[KM] +- +r- super");
-	ASSERT_LINE("0x100800000 +8M +1 +2M +2M +r-");
 	ASSERT_LINE("0x100000000 M{24}k{4}\\.{4}M{32} \\(256K each\\)");
 	ASSERT_LINE("Container at fd [0-9]+: 1 of [0-9]+ DMA entries used, 16M mapped");
 	ASSERT_LINE("0x100600000 M{64} \\(256K each\\)");
@@ -108,11 +114,13 @@ static void client(void)
 	vt_wait_exit(pid);
 	read_text(out[0]);
 	ASSERT_LINE("mapped with a granule:");
-	ASSERT_LINE("0x100000000: 16384 KiB in pages of 2048 KiB");
 	ASSERT_LINE("one granule unmapped:");
-	ASSERT_LINE("0x100000000: 6144 KiB in pages of 2048 KiB");
-	ASSERT_LINE("0x100800000: 8192 KiB in pages of 2048 KiB");
 	ASSERT_LINE("registered memory mapped:");
+	if (!vt_machine_is("amd")) {
+		ASSERT_LINE("0x100000000: 16384 KiB in pages of 2048 KiB");
+		ASSERT_LINE("0x100000000: 6144 KiB in pages of 2048 KiB");
+		ASSERT_LINE("0x100800000: 8192 KiB in pages of 2048 KiB");
+	}
 	ASSERT_LINE("0x100600000: 1024 KiB in pages of [0-9]+ KiB, super");
 }
 
@@ -136,9 +144,9 @@ static void flags(void)
 	ASSERT_LINE("Container at fd [0-9]+: 4 of [0-9]+ DMA entries used, 10M mapped");
 	ASSERT_LINE("0x100000000 +2M +1 +2M +- +r-");
 	ASSERT_LINE("0x100400000 +2M +1 +2M +- +-w");
-	ASSERT_LINE("0x100800000 +4M +1 +(4|64)K +64K +rw");
+	ASSERT_LINE("0x100800000 +4M +1 +[0-9]+[KM] +64K +rw");
 	ASSERT_LINE("0x101000000 +2M +1 +2M +- +rw super");
-	ASSERT_LINE("0x100000000 M{4}\\.{4}M{4}\\.{4}k{8}\\.{8}M{4} \\(512K each\\)");
+	ASSERT_LINE("0x100000000 M{4}\\.{4}M{4}\\.{4}[kM]{8}\\.{8}M{4} \\(512K each\\)");
 	ASSERT_LINE("Super-container at fd [0-9]+: 2M registered 2M locked 1 regions 1 containers");
 }
 

@@ -48,9 +48,9 @@ class Guest(QEMUQtestMachine):
             '-m', f'256M,maxmem={size + GIB}',
             '-object', f'memory-backend-ram,id=ram,size={size},reserve=off',
             '-device', ','.join([
-                'virtio-mem-pci', 'id=vm', 'memdev=ram', f'addr={MEM_SLOT}',
+                'virtio-mem-pci', 'id=vm', 'memdev=ram', f'addr={MEM_SLOT:x}',
                 f'block-size={BLOCK}', f'requested-size={size}', *properties]),
-            '-device', other or f'vfio-pci,host={DEVICE},addr={EDU_SLOT}'],
+            '-device', other or f'vfio-pci,host={DEVICE},addr={EDU_SLOT:x}'],
                          base_temp_dir='/tmp')
         self.plugged = set()
         self.notify = self.region = self.requests = 0

@@ -14,11 +14,11 @@ compiling := $(call grep_gates,Needs: a built kernel)
 # The gate bisect does more than prefixes, but needs a record to begin with.
 gates := $(filter-out $(if $(wildcard records/bisected-$(BASE)),gate-prefixes,gate-bisect),$(gates))
 guests := $(shell qemu-tests/select guests | sed 's/^/guest-/; s/ /-/')
-busted := $(shell scripts/check-one mutants)
+mutants := $(shell scripts/check-one mutants)
 ifeq ($(EXTENT),arm64)
 guests := $(filter guest-arm64-%,$(guests))
 gates :=
-busted :=
+mutants :=
 else
 guests := $(filter-out guest-arm64-%,$(guests))
 endif
@@ -27,7 +27,7 @@ gates := $(filter $(call grep_gates,Backport: too),$(gates))
 endif
 ifeq ($(EXTENT),gates)
 guests :=
-busted :=
+mutants :=
 endif
 kernels := $(foreach k,debug plain unpatched arm64,$(if $(filter guest-$k-%,$(guests)),build-$k))
 kernels += $(if $(filter $(compiling),$(gates)),$(filter-out $(kernels),build-plain))
@@ -37,7 +37,7 @@ compare += $(if $(wildcard $(BUILD)/$(BASE)/linux/tools/testing/selftests/vfio),
 # They begin in this order. The debug kernel comes first, since its guest takes longest.
 # While it compiles, the gates run that need no kernel.
 list := $(filter build-debug,$(kernels)) $(filter-out $(compiling),$(gates)) \
-	$(filter-out build-debug,$(kernels)) $(guests) $(filter $(compiling),$(gates)) $(busted) $(compare)
+	$(filter-out build-debug,$(kernels)) $(guests) $(filter $(compiling),$(gates)) $(mutants) $(compare)
 all: $(list:%=report-%)
 list:
 	@echo $(list)
@@ -54,9 +54,9 @@ files = $(addprefix $(check)/,$(filter $1,$(list)))
 keys = $(addprefix $(check)/key/,$(filter $1,$(list)))
 $(kernels:%=$(check)/%): FORCE
 $(foreach l,$(filter-out $(kernels),$(list)),$(eval $(check)/$l: $(check)/key/$l))
-$(call keys,guest-plain-% busted-plain-% $(compiling)): $(check)/build-plain
+$(call keys,guest-plain-% mutants-plain-% $(compiling)): $(check)/build-plain
 $(call keys,guest-unpatched-%): $(check)/build-unpatched
-$(call keys,guest-debug-% busted-debug-%): $(check)/build-debug
+$(call keys,guest-debug-% mutants-debug-%): $(check)/build-debug
 $(call keys,guest-arm64-%): $(check)/build-arm64
 $(call files,build-unpatched): $(check)/build-plain
 $(call files,cost): $(call files,guest-plain-icount guest-unpatched-icount)

@@ -117,11 +117,11 @@ series_fingerprint() {
 	done < <(series_patches) | sha256sum | cut -d' ' -f1
 }
 
-# mutants: the patches in qemu-tests/busted for this base's series. They are for the series
+# mutants: the patches in qemu-tests/mutants for this base's series. They are for the series
 # that is posted, unless "# base: 6.12" in their head names others.
 mutants() {
 	local p bases
-	for p in "$top"/qemu-tests/busted/*.patch; do
+	for p in "$top"/qemu-tests/mutants/*.patch; do
 		bases=$(sed -n 's/^# base: *//p' "$p")
 		if [ -z "$bases" ]; then
 			[ "$series" = series ] || continue

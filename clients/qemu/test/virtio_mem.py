@@ -10,7 +10,6 @@ DMA entries does that take, and where can the device do DMA? PYTHONPATH is the
 directory "python" of a QEMU source tree. Tests: large, limit, memslots, migration.
 """
 
-import base64
 import random
 import re
 import struct
@@ -18,7 +17,7 @@ import subprocess
 import sys
 import time
 
-from qemu.machine import QEMUQtestMachine
+from bare_machine import BareMachine
 
 VARIANT, QEMU, VFIOSTAT, DEVICE = sys.argv[1:5]
 PATCHED = VARIANT == 'patched'
@@ -32,13 +31,12 @@ MEM_SLOT, MEM_BAR, MEM_AT = 0x10, 4, 0xe0000000
 EDU_SLOT, EDU_BAR, EDU_AT = 0x11, 0, 0xe1000000
 # In the guest's memory: a virtqueue, a request and its answer
 DESC, AVAIL, USED, REQUEST, ANSWER = 0x100000, 0x101000, 0x102000, 0x103000, 0x103100
-EDU_BUFFER = 0x40000    # an address of the edu device itself
 
 PLUG, UNPLUG = 0, 1     # requests
 ACK, BUSY = 0, 2        # answers
 
 
-class Guest(QEMUQtestMachine):
+class Guest(BareMachine):
     """A machine with both devices, their driver, and what is plugged."""
 
     def __init__(self, size, *properties, other=None):
@@ -54,44 +52,6 @@ class Guest(QEMUQtestMachine):
                          base_temp_dir='/tmp')
         self.plugged = set()
         self.notify = self.region = self.requests = 0
-
-    def command(self, text):
-        """A command of the qtest protocol; returns what follows the OK."""
-        answer = self.qtest(text).split()
-        if not answer or answer[0] != 'OK':
-            raise RuntimeError(f'qtest: {text}: {answer}')
-        return answer[1] if len(answer) > 1 else None
-
-    def read(self, kind, address):
-        """Read what kind says: b, w, l or q."""
-        return int(self.command(f'read{kind} {address:#x}'), 0)
-
-    def write(self, kind, address, value):
-        """Write what kind says: b, w, l or q."""
-        self.command(f'write{kind} {address:#x} {value:#x}')
-
-    def load(self, address, size):
-        """Read bytes."""
-        return base64.b64decode(self.command(f'b64read {address:#x} {size:#x}'))
-
-    def store(self, address, data):
-        """Write bytes."""
-        self.command(f'b64write {address:#x} {len(data):#x} '
-                     f'{base64.b64encode(data).decode()}')
-
-    def config_address(self, slot, offset):
-        """Choose a register of the PCI configuration space."""
-        self.command(f'outl 0xcf8 {0x80000000 | slot << 11 | offset & 0xfc:#x}')
-
-    def config_read(self, slot, offset):
-        """Read four bytes of the PCI configuration space."""
-        self.config_address(slot, offset)
-        return int(self.command('inl 0xcfc'), 0)
-
-    def config_write(self, slot, offset, value):
-        """Write four bytes of the PCI configuration space."""
-        self.config_address(slot, offset)
-        self.command(f'outl 0xcfc {value:#x}')
 
     def set_up(self):
         """What firmware and drivers do."""
@@ -159,18 +119,6 @@ class Guest(QEMUQtestMachine):
             if block not in self.plugged:
                 return block
 
-    def dma(self, address, to_memory):
-        """Let edu copy 256 bytes between the memory and its buffer."""
-        source, target = (EDU_BUFFER, address) if to_memory else (address, EDU_BUFFER)
-        for offset, value in ((0x80, source), (0x88, target), (0x90, 256),
-                              (0x98, 3 if to_memory else 1)):
-            self.write('q', EDU_AT + offset, value)
-        deadline = time.monotonic() + 60
-        while self.read('q', EDU_AT + 0x98) & 1:
-            if time.monotonic() > deadline:
-                raise RuntimeError('edu does not end')
-            time.sleep(0.02)
-
     def entries(self):
         """How many DMA entries QEMU's container uses."""
         said = subprocess.run([VFIOSTAT, str(self.get_pid())], check=True,
@@ -192,7 +140,7 @@ def fails(guest, address, to_memory):
     """Does DMA fail? The kernel does not tell of each fault; try it for a while."""
     for _ in range(15):
         before = faults()
-        guest.dma(address, to_memory)
+        guest.dma(EDU_AT, address, to_memory)
         time.sleep(1)
         if faults() > before:
             return True
@@ -251,8 +199,8 @@ def test_large():
         second = guest.region + other * BLOCK + BLOCK - 256
         guest.store(first, data)
         before = faults()
-        guest.dma(first, False)
-        guest.dma(second, True)
+        guest.dma(EDU_AT, first, False)
+        guest.dma(EDU_AT, second, True)
         check(guest.load(second, 256) == data, f'{life}: DMA from one block to another')
         check(faults() == before, f'{life}: no DMA has failed')
         nothing = guest.region + guest.unplugged() * BLOCK

@@ -300,6 +300,10 @@ TESTS = {'large': test_large, 'limit': test_limit, 'memslots': test_memslots,
          'migration': test_migration}
 random.seed(1)
 for name in sys.argv[5:] or TESTS:
+    if name == 'migration' and not PATCHED:
+        NR += 1
+        print(f'ok {NR} - {VARIANT}: {name} # SKIP it reads behind the end of an object')
+        continue
     TESTS[name]()
 print(f'1..{NR}')
 sys.exit(FAILED)

@@ -3,6 +3,7 @@
  * IOMMU pages larger than a granule, of which a piece is unmapped: page sizes, DMA beside
  * the piece, and the page tables that are set aside for it.
  */
+#include <fcntl.h>
 #include <sys/stat.h>
 
 #include "../lib/testdev.h"
@@ -708,6 +709,46 @@ static void map_no_memory(void)
 	expect_hole_in(&c, size, mem, SZ_1M, SZ_4K, VT_RW, SZ_4K);
 }
 
+/* And when a domain comes later. */
+static void attach_no_memory(void)
+{
+	u64 tables, size = 4 * SZ_2M;
+	int n, fd, ret, failed = 0;
+	struct vt_container c;
+	char path[32];
+	bool hit;
+	u8 *mem;
+
+	vt_need_injection();
+	open_cut(&c);
+	mem = vt_alloc(VT_MEM_THP, size);
+	ASSERT_OK(vt_map(&c, BASE, mem, size, VT_RW, SZ_4K));
+	ASSERT_OK(vt_unmap(&c, BASE + SZ_1M, SZ_4K, NULL));
+	td_two_domains();
+	snprintf(path, sizeof(path), "/dev/vfio/%d", vt_edu_group(1));
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	ASSERT_GE(fd, 0);
+	tables = table_pages();
+	for (n = 1; n < 500; n++) {
+		vt_inject_nth(n);
+		ret = ioctl(fd, VFIO_GROUP_SET_CONTAINER, &c.fd) ? -errno : 0;
+		hit = vt_injected();
+		if (!ret)
+			ASSERT_OK(ioctl(fd, VFIO_GROUP_UNSET_CONTAINER));
+		else
+			ASSERT_EQ(ret, -ENOMEM);
+		failed += !!ret;
+		ASSERT_EQ(table_pages(), tables);
+		if (!hit)
+			break;
+	}
+	ASSERT_OK(ret);
+	/* Three pages are left to be cut. */
+	ASSERT_GE(failed, 3);
+	close(fd);
+	expect_hole_in(&c, size, mem, SZ_1M, SZ_4K, VT_RW, SZ_4K);
+}
+
 VTEST_MAIN(
 	VTEST(sizes_thp_4k),
 	VTEST(sizes_thp_64k),
@@ -740,4 +781,5 @@ VTEST_MAIN(
 	VTEST(no_memory_two_domains),
 	VTEST(no_memory_1g),
 	VTEST(map_no_memory),
+	VTEST(attach_no_memory),
 )

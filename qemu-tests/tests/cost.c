@@ -1056,9 +1056,8 @@ static void full_memory(void)
 
 VTEST_MAIN(
 	VTEST(short_pairs),
-	/* Before those that measure some of the same with other memory: the last figure counts */
-	VTEST(short_cuts),
 	VTEST(short_thp),
+	VTEST(short_cuts),
 	VTEST(short_small),
 	VTEST(short_register),
 	VTEST(short_replay),

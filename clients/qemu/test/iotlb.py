@@ -12,6 +12,7 @@ import struct
 import sys
 
 from bare_machine import BareMachine
+from tap import check, end
 
 VARIANT, QEMU = sys.argv[1:3]
 STRICT = VARIANT == 'strict'
@@ -139,18 +140,6 @@ class Amd(Machine):
         self.write('q', self.registers + 0x2008, self.tail)
 
 
-NR = 0
-FAILED = False
-
-
-def check(good, what):
-    """One line of TAP."""
-    global NR, FAILED
-    NR += 1
-    FAILED |= not good
-    print(f'{"ok" if good else "not ok"} {NR} - {VARIANT}: {what}', flush=True)
-
-
 for kind in Intel, Amd:
     vm = kind()
     vm.launch()
@@ -168,5 +157,4 @@ for kind in Intel, Amd:
     vm.invalidate(IOVA, 0)
     check(vm.reads(IOVA) == OLD, f'{vm.iommu}: to invalidate 4 KiB is enough for it')
     vm.shutdown()
-print(f'1..{NR}')
-sys.exit(FAILED)
+end()

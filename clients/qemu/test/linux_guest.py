@@ -16,23 +16,14 @@ import time
 
 from qemu.machine import QEMUMachine
 
+from tap import check, end
+
 VARIANT, QEMU, VFIOSTAT, DEVICE, KERNEL, INITRAMFS = sys.argv[1:7]
 PATCHED = VARIANT == 'patched'
 MIB = 1 << 20
 GIB = 1 << 30
 BLOCK = 2 * MIB
 CONSOLE = '/tmp/console'
-
-NR = 0
-FAILED = False
-
-
-def check(good, what):
-    """One line of TAP."""
-    global NR, FAILED
-    NR += 1
-    FAILED |= not good
-    print(f'{"ok" if good else "not ok"} {NR} - {VARIANT}: {what}', flush=True)
 
 
 def wait_for(condition, seconds=900):
@@ -96,5 +87,4 @@ for life in 1, 2:
         check(wait_for(lambda: plugged() == 0) and entries() == base,
               'a reset gives all entries back')
 vm.shutdown()
-print(f'1..{NR}')
-sys.exit(FAILED)
+end()

@@ -18,6 +18,7 @@ import sys
 import time
 
 from bare_machine import BareMachine
+from tap import check, end, skip
 
 VARIANT, QEMU, VFIOSTAT, DEVICE = sys.argv[1:5]
 PATCHED = VARIANT == 'patched'
@@ -145,18 +146,6 @@ def fails(guest, address, to_memory):
         if faults() > before:
             return True
     return False
-
-
-NR = 0
-FAILED = False
-
-
-def check(good, what):
-    """One line of TAP."""
-    global NR, FAILED
-    NR += 1
-    FAILED |= not good
-    print(f'{"ok" if good else "not ok"} {NR} - {VARIANT}: {what}', flush=True)
 
 
 def plug_and_unplug(guest, base, steps):
@@ -301,9 +290,7 @@ TESTS = {'large': test_large, 'limit': test_limit, 'memslots': test_memslots,
 random.seed(1)
 for name in sys.argv[5:] or TESTS:
     if name == 'migration' and not PATCHED:
-        NR += 1
-        print(f'ok {NR} - {VARIANT}: {name} # SKIP it reads behind the end of an object')
+        skip(name, 'it reads behind the end of an object')
         continue
     TESTS[name]()
-print(f'1..{NR}')
-sys.exit(FAILED)
+end()

@@ -78,12 +78,13 @@ int vt_write_file(const char *path, const char *text)
 	return ret;
 }
 
-/* The value of a "Field:   123 kB" line, in bytes */
-static u64 kb_field(const char *path, const char *field)
+/* The number behind the separator in the line of a file that begins with field */
+static u64 number_in(const char *path, const char *field, char separator)
 {
-	char buf[8192], *at;
+	char buf[32768];
 	size_t n = strlen(field);
 	ssize_t ret;
+	char *at;
 
 	ret = vt_read_file(path, buf, sizeof(buf));
 	if (ret < 0)
@@ -91,10 +92,21 @@ static u64 kb_field(const char *path, const char *field)
 	for (at = buf; at; at = strchr(at, '\n')) {
 		if (*at == '\n')
 			at++;
-		if (!strncmp(at, field, n) && at[n] == ':')
-			return strtoull(at + n + 1, NULL, 10) * 1024;
+		if (!strncmp(at, field, n) && at[n] == separator)
+			return strtoull(at + n + 1, NULL, 10);
 	}
 	FAIL("%s: no %s", path, field);
+}
+
+u64 vt_stat_field(const char *path, const char *field)
+{
+	return number_in(path, field, ' ');
+}
+
+/* The value of a "Field:   123 kB" line, in bytes */
+static u64 kb_field(const char *path, const char *field)
+{
+	return number_in(path, field, ':') * 1024;
 }
 
 u64 vt_locked(void)

@@ -259,11 +259,11 @@ struct vt_info {
 };
 
 void vt_info(struct vt_container *c, struct vt_info *info);
-/* Has the IOMMU pages of each power of two? Then neighbours may become a larger page. */
+/* Does the IOMMU have pages of every power of two? Then neighbours may become one page. */
 bool vt_any_pgsize(struct vt_container *c);
 /*
- * Can the IOMMU cut a page, so that it may be larger than a granule? vt_need_cuts() ends the
- * test as skipped where it cannot.
+ * Can the IOMMU cut its pages? They may be larger than a granule then. If it cannot,
+ * vt_need_cuts() ends the test as skipped.
  */
 bool vt_cuts(void);
 void vt_need_cuts(void);
@@ -386,6 +386,24 @@ ssize_t vt_read_file(const char *path, char *buf, size_t len);
 /* Write a string to a file; 0 or -errno. */
 int vt_write_file(const char *path, const char *text);
 
+/* The number in a line "field 123" of a file, such as /proc/vmstat. */
+u64 vt_stat_field(const char *path, const char *field);
+
+/* ---- A memory cgroup: cgroup.c ---- */
+
+/* Make one without a limit, or end the test as skipped. Call vt_remove_cgroup() in the end. */
+void vt_need_cgroup(void);
+/* Limit it, for instance to "32M". */
+void vt_limit_cgroup(const char *max);
+/* Move this process into it; move this process out of it, and remove it. */
+void vt_join_cgroup(void);
+void vt_remove_cgroup(void);
+/* How many bytes it is charged with; a field of its memory.stat */
+u64 vt_cgroup_memory(void);
+u64 vt_cgroup_stat(const char *field);
+/* Nobody in it may have been killed for want of memory. */
+void vt_expect_no_oom_kill(void);
+
 /* ---- IOMMU faults: faults.c ---- */
 
 /*
@@ -460,8 +478,8 @@ u64 vt_pgsize_at(struct vt_dev *dev, u64 iova);
 /*
  * [iova, iova + size) must be mapped to the physical pages of vaddr with these flags, with
  * the largest pages up to granule (0: any) that the memory allows; where pages can be cut,
- * those of a mapping with a granule may be larger. With vaddr NULL, nothing may be mapped. Fails the test and says what differs. smallest, if not NULL: the smallest
- * page size seen.
+ * those of a mapping with a granule may be larger. With vaddr NULL, nothing may be mapped.
+ * Fails the test and says what differs. smallest, if not NULL: the smallest page size seen.
  */
 void vt_tables_expect(const struct vt_tables *t, const struct vt_info *info, u64 iova,
 		      u64 size, const void *vaddr, u32 flags, u64 granule,

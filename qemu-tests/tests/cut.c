@@ -4,7 +4,6 @@
  * the piece, and the page tables that are set aside for it.
  */
 #include <fcntl.h>
-#include <sys/stat.h>
 
 #include "../lib/testdev.h"
 
@@ -21,14 +20,8 @@ static void open_cut(struct vt_container *c)
 /* Pages that hold page tables of IOMMUs, or are set aside for that, in the system */
 static u64 table_pages(void)
 {
-	static char text[32768];
-	char *p;
-
 	ASSERT_OK(vt_write_file("/proc/sys/vm/stat_refresh", "1"));
-	ASSERT_GT(vt_read_file("/proc/vmstat", text, sizeof(text)), 0);
-	p = strstr(text, "\nnr_iommu_pages ");
-	ASSERT_TRUE(p);
-	return strtoull(p + 16, NULL, 10);
+	return vt_stat_field("/proc/vmstat", "nr_iommu_pages");
 }
 
 /* What the tables of a plain mapping take */
@@ -298,18 +291,10 @@ static void set_aside_is_freed(void)
 	ASSERT_EQ(table_pages(), base);
 }
 
-#define CGROUP	"/sys/fs/cgroup"
-
-/* Page tables that the memory cgroup of this process is charged with */
+/* Page tables that the cgroup is charged with */
 static u64 charged_tables(void)
 {
-	static char text[8192];
-	char *p;
-
-	ASSERT_GT(vt_read_file(CGROUP "/vtest/memory.stat", text, sizeof(text)), 0);
-	p = strstr(text, "\nsec_pagetables ");
-	ASSERT_TRUE(p);
-	return strtoull(p + 16, NULL, 10) / SZ_4K;
+	return vt_cgroup_stat("sec_pagetables") / SZ_4K;
 }
 
 static void set_aside_is_charged(void)
@@ -319,11 +304,8 @@ static void set_aside_is_charged(void)
 	u8 *mem;
 
 	open_cut(&c);
-	if (vt_write_file(CGROUP "/cgroup.subtree_control", "+memory"))
-		SKIP("no memory cgroups");
-	if (mkdir(CGROUP "/vtest", 0700))
-		ASSERT_EQ(errno, EEXIST);
-	ASSERT_OK(vt_write_file(CGROUP "/vtest/cgroup.procs", "0"));
+	vt_need_cgroup();
+	vt_join_cgroup();
 	mem = vt_alloc(VT_MEM_THP, SIZE);
 	was = charged_tables();
 	ASSERT_OK(vt_map(&c, BASE, mem, SIZE, VT_RW, SZ_4K));
@@ -333,8 +315,7 @@ static void set_aside_is_charged(void)
 	ASSERT_OK(vt_unmap(&c, BASE, SIZE, NULL));
 	for (start = vt_now(); charged_tables() >= was + SIZE / SZ_2M; usleep(100000))
 		ASSERT_LT(vt_now() - start, 10000000000ull);
-	ASSERT_OK(vt_write_file(CGROUP "/cgroup.procs", "0"));
-	ASSERT_OK(rmdir(CGROUP "/vtest"));
+	vt_remove_cgroup();
 }
 
 /* A device writes to the neighbours of a piece while that is unmapped. */

@@ -7,7 +7,6 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 
 #include "testdev.h"
@@ -632,25 +631,7 @@ static void dirty_with_edu(void)
 
 /* ---- What it may cost ---- */
 
-#define CGROUP	"/sys/fs/cgroup"
 #define SZ_1T	(1ull << 40)
-
-static void need_cgroup(void)
-{
-	if (vt_write_file(CGROUP "/cgroup.subtree_control", "+memory"))
-		SKIP("no memory cgroups");
-	if (mkdir(CGROUP "/vtest", 0700))
-		ASSERT_EQ(errno, EEXIST);
-	ASSERT_OK(vt_write_file(CGROUP "/vtest/memory.max", "max"));
-}
-
-static u64 cgroup_memory(void)
-{
-	char buf[32];
-
-	ASSERT_GT(vt_read_file(CGROUP "/vtest/memory.current", buf, sizeof(buf)), 0);
-	return strtoull(buf, NULL, 10);
-}
 
 /* A child's call fails for want of memory in its cgroup, and the child lives. */
 static void enomem_in_cgroup(struct vt_container *c, bool track)
@@ -666,7 +647,7 @@ static void enomem_in_cgroup(struct vt_container *c, bool track)
 	if (!pid) {
 		/* Have what pages this will write, before. */
 		ASSERT_EQ(vt_sparse(c, SZ_1T, (void *)SZ_4K, 0, VT_RW, SZ_4K), -EINVAL);
-		ASSERT_OK(vt_write_file(CGROUP "/vtest/cgroup.procs", "0"));
+		vt_join_cgroup();
 		ret = track ? vt_dirty_start(c) :
 			      vt_sparse(c, 4 * SZ_1T, (void *)SZ_4K, SZ_1T, VT_RW, SZ_4K);
 		_exit(-ret);
@@ -675,7 +656,7 @@ static void enomem_in_cgroup(struct vt_container *c, bool track)
 	ASSERT_TRUE(WIFEXITED(status));
 	ASSERT_EQ(WEXITSTATUS(status), ENOMEM);
 	vt_state_same(c, &was, "ENOMEM");
-	for (start = vt_now(); cgroup_memory() > SZ_1M; usleep(10000))
+	for (start = vt_now(); vt_cgroup_memory() > SZ_1M; usleep(10000))
 		ASSERT_LT(vt_now() - start, 10000000000ull);
 }
 
@@ -686,11 +667,10 @@ static void enomem_in_cgroup(struct vt_container *c, bool track)
 static void too_large_enomem(void)
 {
 	struct vt_container c;
-	char events[256];
 	u64 word = ~0ull;
 	u32 avail;
 
-	need_cgroup();
+	vt_need_cgroup();
 	vt_open_sparse(&c);
 	ASSERT_OK(vt_sparse(&c, SZ_1T, (void *)SZ_4K, SZ_1T, VT_RW, SZ_4K));
 	granule = U;
@@ -698,7 +678,7 @@ static void too_large_enomem(void)
 	ASSERT_OK(vt_sparse(&c, BASE, p, NR * U, VT_RW, U));
 	ASSERT_OK(fill(&c, 1, 1));
 	avail = vt_dma_avail(&c);
-	ASSERT_OK(vt_write_file(CGROUP "/vtest/memory.max", "16M"));
+	vt_limit_cgroup("16M");
 	enomem_in_cgroup(&c, false);
 	enomem_in_cgroup(&c, true);
 	EXPECT_EQ(vt_dma_avail(&c), avail);
@@ -706,10 +686,9 @@ static void too_large_enomem(void)
 	ASSERT_EQ(vt_dirty_get(&c, BASE, NR * U, &word, 8), -EINVAL);
 	EXPECT_EQ(vt_mapped_bytes(&c, 0, 0), U);
 	ASSERT_OK(fill(&c, 2, 1));
-	ASSERT_GT(vt_read_file(CGROUP "/vtest/memory.events", events, sizeof(events)), 0);
-	ASSERT_TRUE(strstr(events, "\noom_kill 0\n"));
-	ASSERT_OK(vt_write_file(CGROUP "/vtest/memory.max", "max"));
-	ASSERT_OK(rmdir(CGROUP "/vtest"));
+	vt_expect_no_oom_kill();
+	vt_limit_cgroup("max");
+	vt_remove_cgroup();
 
 	/* Where there is memory it was the want of it. */
 	ASSERT_OK(vt_dirty_start(&c));

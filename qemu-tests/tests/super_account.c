@@ -6,7 +6,6 @@
 #define _GNU_SOURCE
 #include <sched.h>
 #include <signal.h>
-#include <sys/stat.h>
 
 #include "../lib/testdev.h"
 
@@ -524,43 +523,14 @@ static void clone_vm(void)
 	ASSERT_EQ(vt_locked(), 2 * SZ_64K + SZ_8K + s.size);
 }
 
-#define CGROUP	"/sys/fs/cgroup"
-
-/* Makes a memory cgroup for children. The test removes it with rmdir(). */
-static void need_cgroup(void)
-{
-	if (vt_write_file(CGROUP "/cgroup.subtree_control", "+memory"))
-		SKIP("no memory cgroups");
-	if (mkdir(CGROUP "/vtest", 0700))
-		ASSERT_EQ(errno, EEXIST);
-	/* A test before this one may have died before it could. */
-	ASSERT_OK(vt_write_file(CGROUP "/vtest/memory.max", "max"));
-}
-
-static u64 cgroup_memory(void)
-{
-	char buf[32];
-
-	ASSERT_GT(vt_read_file(CGROUP "/vtest/memory.current", buf, sizeof(buf)), 0);
-	return strtoull(buf, NULL, 10);
-}
-
 /*
  * How much of that the kernel has allocated, without page tables. The kernel adds changes
  * up only when they are large enough, so this makes one.
  */
 static u64 cgroup_allocated(void)
 {
-	char buf[4096], *line;
-	u64 sum = 0, value;
-
 	vt_free(vt_alloc(VT_MEM_4K, SZ_4M), VT_MEM_4K, SZ_4M);
-	ASSERT_GT(vt_read_file(CGROUP "/vtest/memory.stat", buf, sizeof(buf)), 0);
-	for (line = strtok(buf, "\n"); line; line = strtok(NULL, "\n"))
-		if (sscanf(line, "slab %llu", &value) == 1 ||
-		    sscanf(line, "vmalloc %llu", &value) == 1)
-			sum += value;
-	return sum;
+	return vt_cgroup_stat("slab") + vt_cgroup_stat("vmalloc");
 }
 
 /*
@@ -576,7 +546,7 @@ static void maps_cost_cgroup(void)
 	int super;
 	u8 *p;
 
-	need_cgroup();
+	vt_need_cgroup();
 	vt_open_v2(&c);
 	super = vt_super_new(&c);
 	p = vt_alloc(VT_MEM_THP, size);
@@ -584,17 +554,17 @@ static void maps_cost_cgroup(void)
 	pid = fork();
 	ASSERT_GE(pid, 0);
 	if (!pid) {
-		ASSERT_OK(vt_write_file(CGROUP "/vtest/cgroup.procs", "0"));
-		before = cgroup_memory();
+		vt_join_cgroup();
+		before = vt_cgroup_memory();
 		/* At least a table each. */
 		for (i = 0; i < nr; i++)
 			ASSERT_OK(vt_map_super(&c, BASE + i * SZ_1G, p, size, VT_RW, 0));
 		/* The page tables of virtio-iommu are the host's. */
 		if (!vt_machine_is("virtio"))
-			ASSERT_GE(cgroup_memory(), before + nr * SZ_4K / 2);
-		before = cgroup_memory();
+			ASSERT_GE(vt_cgroup_memory(), before + nr * SZ_4K / 2);
+		before = vt_cgroup_memory();
 		ASSERT_OK(vt_dirty_start(&c));
-		ASSERT_GE(cgroup_memory(), before + nr * size / SZ_4K / 8 / 2);
+		ASSERT_GE(vt_cgroup_memory(), before + nr * size / SZ_4K / 8 / 2);
 		ASSERT_OK(vt_dirty_stop(&c));
 
 		before = cgroup_allocated();
@@ -614,7 +584,7 @@ static void maps_cost_cgroup(void)
 	vt_wait_exit(pid);
 	ASSERT_OK(vt_unmap_all(&c, NULL));
 	ASSERT_EQ(vt_locked(), size);
-	ASSERT_OK(rmdir(CGROUP "/vtest"));
+	vt_remove_cgroup();
 }
 
 /*
@@ -638,7 +608,7 @@ static u64 map_until_refused(struct vt_container *c, const u8 *p, u64 size, u64 
 	if (!pid) {
 		int ret = 0;
 
-		ASSERT_OK(vt_write_file(CGROUP "/vtest/cgroup.procs", "0"));
+		vt_join_cgroup();
 		for (; *count < most && !ret; ++*count)
 			ret = vt_map_super(c, BASE + *count * stride, p, size, VT_RW, granule);
 		_exit(-ret);
@@ -661,18 +631,18 @@ static void maps_end_at_cgroup_limit(void)
 	int super;
 	u8 *p;
 
-	need_cgroup();
+	vt_need_cgroup();
 	vt_open_v2(&c);
 	super = vt_super_new(&c);
 	p = vt_alloc(VT_MEM_SCATTERED, size);
 	ASSERT_OK(vt_super_register(super, p, size, RW));
-	ASSERT_OK(vt_write_file(CGROUP "/vtest/memory.max", "8M"));
+	vt_limit_cgroup("8M");
 	n = map_until_refused(&c, p, size, SZ_1G, SZ_4K, 4000);
 	ASSERT_LT(n, 4000);
 	ASSERT_LT(vt_meminfo("Slab"), slab + 32 * SZ_1M);
 	ASSERT_OK(vt_unmap_all(&c, NULL));
 	ASSERT_OK(vt_super_detach(&c));
-	ASSERT_OK(rmdir(CGROUP "/vtest"));
+	vt_remove_cgroup();
 }
 
 /* Only the entries count: maps of one page each, which share one table. */
@@ -684,7 +654,7 @@ static void entries_cost_cgroup(void)
 	int super;
 	u8 *p;
 
-	need_cgroup();
+	vt_need_cgroup();
 	vt_open_v2(&c);
 	super = vt_super_new(&c);
 	p = vt_alloc(VT_MEM_4K, SZ_4K);
@@ -692,7 +662,7 @@ static void entries_cost_cgroup(void)
 	pid = fork();
 	ASSERT_GE(pid, 0);
 	if (!pid) {
-		ASSERT_OK(vt_write_file(CGROUP "/vtest/cgroup.procs", "0"));
+		vt_join_cgroup();
 		before = cgroup_allocated();
 		for (i = 0; i < nr; i++)
 			ASSERT_OK(vt_map_super(&c, BASE + i * SZ_4K, p, SZ_4K, VT_RW, 0));
@@ -702,7 +672,7 @@ static void entries_cost_cgroup(void)
 	}
 	vt_wait_exit(pid);
 	ASSERT_OK(vt_unmap_all(&c, NULL));
-	ASSERT_OK(rmdir(CGROUP "/vtest"));
+	vt_remove_cgroup();
 }
 
 #define MOST_PIECES	((1ull << 31) - 1)
@@ -756,7 +726,7 @@ static void enomem_in_cgroup(int (*call)(struct vt_container *c, u64 iova, u64 s
 	if (!pid) {
 		/* Have what pages this will write, before. */
 		ASSERT_EQ(map_pieces(c, iova, 0), -EINVAL);
-		ASSERT_OK(vt_write_file(CGROUP "/vtest/cgroup.procs", "0"));
+		vt_join_cgroup();
 		ret = call(c, iova, size);
 		_exit(-ret);
 	}
@@ -764,7 +734,7 @@ static void enomem_in_cgroup(int (*call)(struct vt_container *c, u64 iova, u64 s
 	ASSERT_TRUE(WIFEXITED(status));
 	ASSERT_EQ(WEXITSTATUS(status), ENOMEM);
 	vt_state_same(c, &was, "ENOMEM");
-	for (start = vt_now(); cgroup_memory() > SZ_1M; usleep(10000))
+	for (start = vt_now(); vt_cgroup_memory() > SZ_1M; usleep(10000))
 		ASSERT_LT(vt_now() - start, 10000000000ull);
 }
 
@@ -776,9 +746,8 @@ static void too_large_enomem(void)
 {
 	u64 most = MOST_PIECES * SZ_4K, size = most - SZ_1G + SZ_4K, iova = 0, some, word = 0;
 	struct vt_container c, d;
-	char events[256];
 
-	need_cgroup();
+	vt_need_cgroup();
 	vt_open_granule(&c);
 	some = most_iova(&c, &iova);
 	vt_diag("%#llx of %#llx bytes at %#llx", some, most, iova);
@@ -786,7 +755,7 @@ static void too_large_enomem(void)
 	vt_open_empty(&d, VFIO_TYPE1v2_IOMMU);
 	td_add(&d, 0);
 	ASSERT_OK(vt_map(&d, 0, (void *)SZ_4K, size, VT_RW, SZ_1G));
-	ASSERT_OK(vt_write_file(CGROUP "/vtest/memory.max", "32M"));
+	vt_limit_cgroup("32M");
 	enomem_in_cgroup(map_pieces, &d, 2 * most, most);
 	if (some > most / 4)
 		enomem_in_cgroup(map_pieces, &c, iova, some);
@@ -795,10 +764,9 @@ static void too_large_enomem(void)
 	ASSERT_EQ(vt_dirty_get(&d, 0, SZ_1G, &word, 8), -EINVAL);
 	ASSERT_EQ(vt_extents_count(&d, 0, 0), 1);
 	ASSERT_EQ(vt_extents_count(&c, 0, 0), 0);
-	ASSERT_GT(vt_read_file(CGROUP "/vtest/memory.events", events, sizeof(events)), 0);
-	ASSERT_TRUE(strstr(events, "\noom_kill 0\n"));
-	ASSERT_OK(vt_write_file(CGROUP "/vtest/memory.max", "max"));
-	ASSERT_OK(rmdir(CGROUP "/vtest"));
+	vt_expect_no_oom_kill();
+	vt_limit_cgroup("max");
+	vt_remove_cgroup();
 
 	/* Where there is memory, nothing else was wrong, or the next thing is. */
 	ASSERT_OK(map_pieces(&d, 2 * most, most));

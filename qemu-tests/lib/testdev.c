@@ -121,8 +121,6 @@ int td_pinned(struct vt_dev *dev)
 	return dev_ioctl(dev, VTD_PINNED, NULL);
 }
 
-static pthread_t holder;
-
 static void interrupt(int sig)
 {
 	(void)sig;
@@ -141,20 +139,24 @@ void td_hold_mm(void)
 {
 	struct sigaction sa = { .sa_handler = interrupt };
 	int held = eventfd(0, EFD_CLOEXEC);
+	pthread_t holder;
+	sigset_t set;
 	u64 one;
 
 	td_need();
 	ASSERT_GE(held, 0);
 	ASSERT_OK(sigaction(SIGUSR1, &sa, NULL));
 	ASSERT_OK(pthread_create(&holder, NULL, hold_mm, &held));
+	sigemptyset(&set);
+	sigaddset(&set, SIGUSR1);
+	ASSERT_OK(pthread_sigmask(SIG_BLOCK, &set, NULL));
 	ASSERT_EQ(read(held, &one, sizeof(one)), (ssize_t)sizeof(one));
 	close(held);
 }
 
-void td_release_mm(void)
+void td_release_mm(pid_t pid)
 {
-	ASSERT_OK(pthread_kill(holder, SIGUSR1));
-	ASSERT_OK(pthread_join(holder, NULL));
+	ASSERT_OK(kill(pid, SIGUSR1));
 }
 
 unsigned int td_told(struct vt_dev *dev, struct vtd_event *ev, unsigned int room)

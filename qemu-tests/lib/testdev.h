@@ -34,11 +34,13 @@ int td_rw(struct vt_dev *dev, u64 iova, void *buf, u64 len, u32 flags);
 /* How many pages the device has pinned */
 int td_pinned(struct vt_dev *dev);
 /*
- * A thread holds this process's mmap_lock for reading, as does a page fault that waits for
- * its memory, until it is released. It uses SIGUSR1.
+ * A new thread holds this process's mmap_lock for reading, as does a page fault that waits
+ * for its memory, until another process releases it. It uses SIGUSR1. If a writer waits for
+ * the lock, page faults of this process may wait behind it: before that happens, its main
+ * thread must be in a system call that does not return.
  */
 void td_hold_mm(void);
-void td_release_mm(void);
+void td_release_mm(pid_t pid);
 
 /*
  * What the device was told to unmap since the last call. Returns how many times, and fills in

@@ -189,33 +189,40 @@ static char state_of(pid_t pid)
 static void killed_while_uncharging(void)
 {
 	struct vt_container c;
-	int sock, status, i;
-	pid_t pid;
+	pid_t mapper, pid;
+	int sock, i;
 	u8 *p;
 
 	vt_open_granule(&c);
-	td_need();
-	p = vt_alloc(VT_MEM_4K, 8 * U);
-	ASSERT_OK(vt_map(&c, BASE, p, 8 * U, VT_RW, U));
-	pid = vt_fork_peer(&sock);
-	if (!pid) {
-		vt_hear(sock);
-		vt_unmap(&c, BASE, 4 * U, NULL);
+	mapper = vt_fork_peer(&sock);
+	if (!mapper) {
+		p = vt_alloc(VT_MEM_4K, 8 * U);
+		ASSERT_OK(vt_map(&c, BASE, p, 8 * U, VT_RW, U));
+		td_hold_mm();
 		vt_tell(sock, 1);
+		vt_hear(sock);
+		exit(0);
+	}
+	vt_hear(sock);
+	pid = fork();
+	ASSERT_GE(pid, 0);
+	if (!pid) {
+		vt_unmap(&c, BASE, 4 * U, NULL);
 		pause();
 	}
-	td_hold_mm();
-	vt_tell(sock, 1);
 	for (i = 0; i < 200 && state_of(pid) != 'D'; i++)
 		usleep(10000);
 	/* If not, it has left the charge to be given back by somebody else. */
 	ASSERT_OK(kill(pid, SIGKILL));
 	usleep(200000);
-	td_release_mm();
-	ASSERT_EQ(waitpid(pid, &status, 0), pid);
-	ASSERT_LOCKED_SOON(getpid(), 4 * U);
+	td_release_mm(mapper);
+	ASSERT_EQ(waitpid(pid, NULL, 0), pid);
+	ASSERT_LOCKED_SOON(mapper, 4 * U);
 	ASSERT_OK(vt_unmap_all(&c, NULL));
-	ASSERT_LOCKED_SOON(getpid(), 0);
+	ASSERT_LOCKED_SOON(mapper, 0);
+	vt_tell(sock, 0);
+	vt_wait_exit(mapper);
+	close(sock);
 }
 
 /* The process that mapped is gone: DMA goes on, pieces can be unmapped, nobody is uncharged. */

@@ -738,7 +738,7 @@ static void many_wait(void)
 
 /* ---- Nobody waits for the creator ---- */
 
-/* The creator. Its mmap_lock is held until it is told to let go. */
+/* The creator. Its mmap_lock is held. */
 static void creator_is_held(int sock)
 {
 	struct vt_container c;
@@ -756,10 +756,6 @@ static void creator_is_held(int sock)
 	close(super);
 	vt_tell(sock, (uintptr_t)p);
 	td_hold_mm();
-	vt_tell(sock, 0);
-
-	vt_hear(sock);
-	td_release_mm();
 	vt_tell(sock, 0);
 	vt_hear(sock);
 	exit(0);
@@ -876,8 +872,7 @@ static void not_held_up(const char *how, u64 (*drop)(int super, u8 *p))
 	close(mem);
 	ASSERT_EQ(vt_locked_of(pid), SZ_1M);
 
-	vt_tell(sock, 0);
-	vt_hear(sock);
+	td_release_mm(pid);
 	ASSERT_LOCKED_SOON(pid, 0);
 	vt_tell(sock, 0);
 	vt_wait_exit(pid);

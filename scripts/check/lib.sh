@@ -119,18 +119,21 @@ at() {
 	git -C "$src" rev-parse "$1^{tree}" >"$tree/.at"
 }
 
-# objects x86|arm64: the objects to compile of the files that the series touches. x86: those
-# of the guests' kernel and, for a driver's own headers, some that include them. arm64: the
-# rest, which are drivers of other machines.
+# objects x86|powerpc|arm64: the objects to compile of the files that the series touches. x86:
+# those of the guests' kernel and, for a driver's own headers, some that include them.
+# powerpc: its VFIO driver. arm64: the rest, which are drivers of other machines.
 objects() {
-	local f o obj=$src/obj-plain
+	local f o arch obj=$src/obj-plain
 	touched '*.c' ':!tools' ':!samples' | while read -r f; do
 		o=${f%.c}.o
 		if [ -f "$obj/${o%/*}/.${o##*/}.cmd" ]; then
-			if [ "$1" = x86 ]; then echo "$o"; fi
+			arch=x86
+		elif [[ $o = *spapr* ]]; then
+			arch=powerpc
 		else
-			if [ "$1" = arm64 ]; then echo "$o"; fi
+			arch=arm64
 		fi
+		if [ "$1" = "$arch" ]; then echo "$o"; fi
 	done
 	[ "$1" = x86 ] || return 0
 	touched ':drivers/*.h' | while read -r f; do
@@ -139,7 +142,7 @@ objects() {
 	done
 }
 
-# compiler_says REVISION x86|arm64 OBJ [MAKE-ARGUMENT...]: the warnings about these
+# compiler_says REVISION x86|powerpc|arm64 OBJ [MAKE-ARGUMENT...]: the warnings about these
 # objects; if the variable "only" names some, about those.
 compiler_says() {
 	local rev=$1 which=$2 obj=$3 o list=()
@@ -157,10 +160,11 @@ compiler_says() {
 	sed -n 's/^[^ ]*\/\([A-Za-z0-9_-]*\.[ch]\):[0-9:]* \(warning\|error\):/\1: \2:/p' "$tmp/make.log"
 }
 
-# use_clang: prepares the object directories obj-clang, configured as the guests' kernel,
-# and obj-arm64, with the drivers that an x86 kernel lacks.
+# use_clang: prepares the object directories obj-x86, configured as the guests' kernel, and
+# obj-powerpc and obj-arm64, with the drivers that an x86 kernel lacks. To compile in
+# obj-ARCH, the arguments of make are "${clang[@]}" ARCH=ARCH.
 use_clang() {
-	local v min obj want
+	local v min arch obj want
 	[ -f "$tree/.at" ] || at HEAD
 	min=$("$tree/scripts/min-tool-version.sh" llvm)
 	for v in -{30..10} '' none; do
@@ -172,20 +176,19 @@ use_clang() {
 	done
 	clang=(LLVM="$v" CC="clang$v")
 	[ -n "$v" ] || clang=(LLVM=1 CC=clang)
-	clang_arm64=("${clang[@]}" ARCH=arm64)
-	want=$(fingerprint "${clang[@]}" "$src/obj-plain/.config" "$top/scripts/check/arm64.config")
-	for obj in "$tree/obj-clang" "$tree/obj-arm64"; do
+	want=$(fingerprint "${clang[@]}" "$src/obj-plain/.config" "$top"/scripts/check/*.config)
+	for arch in x86 powerpc arm64; do
+		obj=$tree/obj-$arch
 		if [ "$(cat "$obj/.ready" 2>/dev/null)" = "$want" ]; then continue; fi
 		rm -rf "$obj"
 		mkdir "$obj"
-		cp "$src/obj-plain/.config" "$obj/.config"
-		set -- "${clang[@]}"
-		if [ "$obj" = "$tree/obj-arm64" ]; then
-			set -- "${clang_arm64[@]}"
-			"$top/scripts/kbuild" "$tree" "$obj" "$@" tinyconfig >"$log/gate-clang-prepare.log" 2>&1
-			cat "$top/scripts/check/arm64.config" >>"$obj/.config"
+		if [ $arch = x86 ]; then
+			cp "$src/obj-plain/.config" "$obj/.config"
+		else
+			"$top/scripts/kbuild" "$tree" "$obj" "${clang[@]}" ARCH=$arch tinyconfig >"$log/gate-clang-prepare.log" 2>&1
+			cat "$top/scripts/check/$arch.config" >>"$obj/.config"
 		fi
-		"$top/scripts/kbuild" "$tree" "$obj" "$@" olddefconfig prepare \
+		"$top/scripts/kbuild" "$tree" "$obj" "${clang[@]}" ARCH=$arch olddefconfig prepare \
 			</dev/null >>"$log/gate-clang-prepare.log" 2>&1 ||
 			die "could not prepare $obj (log: $log/gate-clang-prepare.log)"
 		echo "$want" >"$obj/.ready"

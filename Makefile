@@ -96,7 +96,7 @@ distclean:	## remove also downloads and mails
 ## RESULTS         where make bench writes (default bench/results/BASE)
 ## FORCE=1         let apply, refresh and clean throw away unsaved commits
 ## AGAIN=1         let check run also what has passed and not changed since
-## MINUTES         after so many minutes check begins nothing new (default 50)
+## MINUTES         after so many minutes check begins nothing new (default 65)
 KERNEL_VARIANT ?= plain
 MACHINE ?= intel
 

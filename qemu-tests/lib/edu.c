@@ -15,6 +15,13 @@
 #define EDU_CMD		0x98
 #define  EDU_CMD_RUN		0x1
 #define  EDU_CMD_TO_MEMORY	0x2
+#define EDU_COPY_FROM	0xa0
+#define EDU_COPY_TO	0xa8
+#define EDU_COPY_RUN	0xb0
+#define EDU_COPY_DONE	0xb8
+#define EDU_COPY_FAILED	0xc0
+#define EDU_SWEEP	0xc8
+#define EDU_SWEEP_PAGES	0xd0
 #define EDU_BUFFER	0x40000
 
 #define DMA_SECONDS	20
@@ -103,6 +110,47 @@ void vt_dma_wait(struct vt_dev *dev)
 			FAIL("%s: a DMA does not end", dev->name);
 		usleep(1000);
 	}
+}
+
+void vt_need_copies(struct vt_dev *dev)
+{
+	if (reg_read(dev, EDU_COPY_RUN) == ~0ull)
+		SKIP("%s does not copy without pause: not the strict QEMU", dev->name);
+	reg_write(dev, EDU_COPY_RUN, 0);
+}
+
+void vt_copies_between(struct vt_dev *dev, u64 from, u64 to)
+{
+	reg_write(dev, EDU_COPY_FROM, from);
+	reg_write(dev, EDU_COPY_TO, to);
+}
+
+void vt_copies_start(struct vt_dev *dev, u64 from, u64 to, u64 sweep, u64 sweep_pages)
+{
+	vt_copies_between(dev, from, to);
+	reg_write(dev, EDU_SWEEP, sweep);
+	reg_write(dev, EDU_SWEEP_PAGES, sweep_pages);
+	reg_write(dev, EDU_COPY_RUN, 1);
+}
+
+u64 vt_copies_done(struct vt_dev *dev)
+{
+	return reg_read(dev, EDU_COPY_DONE);
+}
+
+void vt_copies_wait(struct vt_dev *dev)
+{
+	u64 done = vt_copies_done(dev), start = vt_now();
+
+	while (vt_copies_done(dev) < done + 2)
+		if (vt_now() - start > DMA_SECONDS * 1000000000ull)
+			FAIL("%s: it does not copy", dev->name);
+}
+
+u64 vt_copies_stop(struct vt_dev *dev)
+{
+	reg_write(dev, EDU_COPY_RUN, 0);
+	return reg_read(dev, EDU_COPY_FAILED);
 }
 
 void vt_dma_write(struct vt_dev *dev, u64 iova, const void *buf, size_t len)

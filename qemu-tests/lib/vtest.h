@@ -297,6 +297,18 @@ void vt_dma_load_start(struct vt_dev *dev, u64 iova, size_t len);
 void vt_dma_store_start(struct vt_dev *dev, u64 iova, size_t len);
 bool vt_dma_busy(struct vt_dev *dev);
 void vt_dma_wait(struct vt_dev *dev);
+/*
+ * The edu of the strict QEMU also copies 8 bytes from one address to another again and again,
+ * and after each copy reads from the next page of a sweep. vt_need_copies() skips the test on
+ * any other. vt_copies_wait() waits until all of a copy was made after the call.
+ * vt_copies_stop() returns how many copies failed.
+ */
+void vt_need_copies(struct vt_dev *dev);
+void vt_copies_start(struct vt_dev *dev, u64 from, u64 to, u64 sweep, u64 sweep_pages);
+void vt_copies_between(struct vt_dev *dev, u64 from, u64 to);
+void vt_copies_wait(struct vt_dev *dev);
+u64 vt_copies_done(struct vt_dev *dev);
+u64 vt_copies_stop(struct vt_dev *dev);
 /* Two transfers each, with the bounce page in between */
 void vt_dma_write(struct vt_dev *dev, u64 iova, const void *buf, size_t len);
 void vt_dma_read(struct vt_dev *dev, u64 iova, void *buf, size_t len);

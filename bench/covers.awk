@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
-# Writes figures for the cover letters, dir/figures-1.txt and -3.txt, from results.csv.
+# Writes figures for the cover letters, dir/figures-3.txt, -4.txt and -5.txt, from results.csv.
 BEGIN {
 	FS = ","
-	one = dir "/figures-1.txt"
-	three = dir "/figures-3.txt"
+	runs = dir "/figures-3.txt"
+	calls = dir "/figures-4.txt"
+	features = dir "/figures-5.txt"
 }
 NR > 1 {
 	value[$1, $2, $3, $4, $5, $6] = $7 != "" ? $7 : $8
@@ -32,11 +33,11 @@ function change(base, series,	percent) {
 	percent = sprintf("%.0f", (series / base - 1) * 100) + 0
 	return percent == 0 ? "the same" : sprintf("%.0f %% %s", percent < 0 ? -percent : percent, percent < 0 ? "fewer" : "more")
 }
-function compare(what, operation, peer, backing, size, piece,	key, base, series) {
+function compare(file, what, operation, peer, backing, size, piece,	key, base, series) {
 	key = operation SUBSEP peer SUBSEP backing SUBSEP size SUBSEP piece
 	base = value["unpatched", key]
 	series = value["patched", key]
-	printf "  %-29s%11s    %11s   %s\n", what, commas(base), commas(series), change(base, series) >one
+	printf "  %-29s%11s    %11s   %s\n", what, commas(base), commas(series), change(base, series) >file
 }
 # Thousands, with a tenth if that is wanted; or an errno; or "-" if it was not measured
 function thousands(kernel, operation, peer, backing, size, piece, tenth,	v) {
@@ -55,7 +56,7 @@ function row(what, kernel, peer, piece,	pair, single) {
 		thousands(kernel, "unmap", peer, "4k", "512M", piece),
 		thousands(pair, "pair", peer, "4k", "4K", "-", 1),
 		thousands(pair, "pair", peer, "thp", "2M", "-", 1),
-		thousands(single, "unmap1", peer, "thp", "512M", "2M", 1) >three
+		thousands(single, "unmap1", peer, "thp", "512M", "2M", 1) >features
 }
 function own(piece) {
 	row("floor", "patched", "floor", piece)
@@ -68,32 +69,40 @@ function others(piece, times, suffix) {
 	row("COPY" times, "patched", "copy" suffix, piece)
 }
 END {
-	print "                                       base         series" >one
-	compare("unmap, huge pages", "unmap", "type1", "thp", "512M", "-")
-	compare("the same, mapped in 256 calls", "unmap", "type1xN", "thp", "512M", "2M")
-	compare("unmap, scattered 4 KiB pages", "unmap", "type1", "4k", "512M", "-")
-	compare("attach a second domain", "replay", "type1", "thp", "512M", "-")
-	compare("close the container", "release", "type1", "thp", "512M", "-")
-	compare("map and unmap 2 MiB", "pair", "type1", "thp", "2M", "-")
-	compare("map and unmap 4 KiB", "pair", "type1", "4k", "4K", "-")
-	compare("map, huge pages", "map", "type1", "thp", "512M", "-")
-	compare("map, scattered 4 KiB pages", "map", "type1", "4k", "512M", "-")
+	head = "                                       base         series"
+	print head >runs
+	compare(runs, "iommufd MAP, 4 KiB pages", "map", "iommufd", "4k", "512M", "-")
+	compare(runs, "iommufd MAP, huge pages", "map", "iommufd", "thp", "512M", "-")
+	compare(runs, "iommufd COPY, 4 KiB pages", "map", "copy", "4k", "512M", "-")
+	compare(runs, "iommufd COPY, huge pages", "map", "copy", "thp", "512M", "-")
+	compare(runs, "iommufd UNMAP, 4 KiB pages", "unmap", "iommufd", "4k", "512M", "-")
+	compare(runs, "iommufd UNMAP, huge pages", "unmap", "iommufd", "thp", "512M", "-")
+	print head >calls
+	compare(calls, "unmap, huge pages", "unmap", "type1", "thp", "512M", "-")
+	compare(calls, "the same, mapped in 256 calls", "unmap", "type1xN", "thp", "512M", "2M")
+	compare(calls, "unmap, scattered 4 KiB pages", "unmap", "type1", "4k", "512M", "-")
+	compare(calls, "attach a second domain", "replay", "type1", "thp", "512M", "-")
+	compare(calls, "close the container", "release", "type1", "thp", "512M", "-")
+	compare(calls, "map and unmap 2 MiB", "pair", "type1", "thp", "2M", "-")
+	compare(calls, "map and unmap 4 KiB", "pair", "type1", "4k", "4K", "-")
+	compare(calls, "map, huge pages", "map", "type1", "thp", "512M", "-")
+	compare(calls, "map, scattered 4 KiB pages", "map", "type1", "4k", "512M", "-")
 
 	print "                         huge pages       4 KiB pages   map and unmap   unmap\n" \
 		"                        map   unmap       map    unmap  4 KiB   2 MiB   2 MiB\n" \
-		" can be unmapped by 2 MiB:" >three
+		" can be unmapped by 2 MiB:" >features
 	own("2M")
 	row("granule", "patched", "granule", "2M")
 	others("2M", " x 256", "xN")
-	print " one call, unmapped whole:" >three
+	print " one call, unmapped whole:" >features
 	own("-")
 	others("-")
-	print " can be unmapped by 4 KiB:" >three
+	print " can be unmapped by 4 KiB:" >features
 	own("4K")
 	row("granule", "patched", "granule", "4K")
 	printf "\nTo register memory takes %s (huge pages) or %s (4 KiB pages), once.\n",
 		thousands("patched", "register", "super", "thp", "512M", "-"),
-		thousands("patched", "register", "super", "4k", "512M", "-") >three
+		thousands("patched", "register", "super", "4k", "512M", "-") >features
 	printf "Of %d figures of calls that exist, %s more than 2 %% higher than on the\nbase, %d more than 2 %% lower.\n",
-		compared, slower ? slower (slower > 1 ? " are" : " is") : "none is", faster >three
+		compared, slower ? slower (slower > 1 ? " are" : " is") : "none is", faster >features
 }

@@ -261,7 +261,7 @@ static void pair(enum peer peer, const struct backing *b, void *mem, u64 size)
 static bool wanted(enum peer peer)
 {
 	return patched() || peer == PEER_TYPE1 || peer == PEER_TYPE1_CALLS ||
-	       peer == PEER_FLOOR;
+	       peer == PEER_IOMMUFD || peer == PEER_COPY || peer == PEER_FLOOR;
 }
 
 /* What both kernels measure comes first, so that it finds the same state on both. */
@@ -934,7 +934,7 @@ static void full_extents(void)
 		SKIP("the unpatched kernel has no VFIO_IOMMU_DMA_EXTENTS");
 	extents_of(PEER_SUPER, &thp, SZ_1G, 512, SZ_2M);
 	extents_of(PEER_GRANULE, &huge1g, SZ_1G, 1, SZ_1G);
-	extents_of(PEER_GRANULE, &thp, SZ_64M, SZ_64M / SZ_4K, SZ_4K);
+	extents_of(PEER_GRANULE, &small, SZ_64M, SZ_64M / SZ_4K, SZ_4K);
 }
 #endif
 

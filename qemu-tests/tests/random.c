@@ -53,12 +53,14 @@ static struct map {
 	u8 *vaddr;			/* of iova, as last given */
 	bool invalid;			/* vaddr is */
 	struct region *region;		/* of the super-container, or NULL */
+	bool sparse;			/* there while nothing of it is live */
 	u32 at;				/* in maps[] */
 } map_of[MAX_PAGES + 1];
 
 static struct page {
 	u32 map;			/* in map_of[]; 0: a hole */
 	u32 pins;			/* of the mediated device */
+	u32 sparse;			/* the sparse mapping whose range it is in, or 0 */
 	u8 *last;			/* the memory that was mapped here last */
 } page[MAX_PAGES];
 
@@ -84,7 +86,8 @@ static struct vt_dev *edu;
 static struct vt_dev *second;		/* in a domain of its own, or NULL */
 static struct vt_dev *mediated;		/* or NULL */
 static u64 nr_pins, seconds_come, mediated_come;
-static bool has_extents, tells_pgsize;
+static bool has_extents, tells_pgsize, has_sparse;
+static u64 sparse_made, sparse_filled, sparse_ended;
 static char trace[NR_TRACE][160];
 static u64 counts[16];
 
@@ -194,6 +197,13 @@ static struct map *new_map(void)
 	return &map_of[nr];
 }
 
+static void drop_map(struct map *m)
+{
+	maps[m->at] = maps[--nr_maps];
+	map_of[maps[m->at]].at = m->at;
+	free_map[nr_free_maps++] = m - map_of;
+}
+
 static void drop_page(u32 i)
 {
 	struct map *m = &map_of[page[i].map];
@@ -204,15 +214,13 @@ static void drop_page(u32 i)
 	live_pages--;
 	if (m->region)
 		super_pages--;
-	if (--m->live)
+	if (--m->live || m->sparse)
 		return;
 	if (m->region) {
 		m->region->users--;
 		nr_super_maps--;
 	}
-	maps[m->at] = maps[--nr_maps];
-	map_of[maps[m->at]].at = m->at;
-	free_map[nr_free_maps++] = m - map_of;
+	drop_map(m);
 }
 
 /* Does either end of [iova, iova + size) cut what must stay whole? */
@@ -241,6 +249,38 @@ static u64 drop_range(u64 iova, u64 size)
 	return n * PAGE;
 }
 
+/* Walk the sparse mappings that have a page in [i_, end), which i is left in. */
+#define for_each_sparse(m, i, first, end)					\
+	for (i = (first); i < (end); i++)					\
+		if (page[i].sparse && (i == (first) ||				\
+				       page[i].sparse != page[i - 1].sparse) &&	\
+		    (m = &map_of[page[i].sparse]))
+
+/* Does [iova, iova + size) hold some of a sparse mapping, but not all? */
+static bool cuts_sparse(u64 iova, u64 size)
+{
+	u32 i, first = page_from(iova), end = page_to(iova, size);
+	struct map *m;
+
+	for_each_sparse(m, i, first, end)
+		if (m->iova < iova || m->iova + (m->size - 1) > iova + (size - 1))
+			return true;
+	return false;
+}
+
+static void end_sparse(u64 iova, u64 size)
+{
+	u32 i, k, first = page_from(iova), end = page_to(iova, size);
+	struct map *m;
+
+	for_each_sparse(m, i, first, end) {
+		drop_map(m);
+		sparse_ended++;
+		for (k = i; k < i + m->size / PAGE; k++)
+			page[k].sparse = 0;
+	}
+}
+
 static struct region *region_over(const struct pool *p, u64 offset, u64 size)
 {
 	struct region *r;
@@ -263,17 +303,40 @@ static u64 registered(void)
 }
 
 /* What a map of [offset, offset + size) of a pool's registered memory must return. */
-static int map_super_result(const struct pool *p, u64 offset, u64 size, u32 flags, bool taken)
+static int map_super_result(const struct pool *p, u64 offset, u64 size, u32 flags)
 {
 	struct region *r = region_over(p, offset, PAGE);
 
-	if (!attached)
-		return -EINVAL;
-	if (taken)
-		return -EEXIST;
 	if (!r || offset + size > r->offset + r->size)
 		return -ENOENT;
 	return flags & ~r->flags ? -EPERM : 0;
+}
+
+/* What a map must return, once its arguments are right in themselves. */
+static int map_result(u64 iova, const u8 *vaddr, u64 size, u32 flags, u64 granule)
+{
+	u32 i, first = page_from(iova), end = page_to(iova, size);
+	bool sparse = flags & VFIO_DMA_MAP_FLAG_SPARSE, taken = false;
+	const struct map *m = NULL;
+
+	for (i = first; i < end; i++) {
+		taken |= !!page[i].map;
+		if (page[i].sparse)
+			m = &map_of[page[i].sparse];
+	}
+	if (flags & VFIO_DMA_MAP_FLAG_SUPER && !attached)
+		return -EINVAL;
+	if (!m)
+		return taken ? -EEXIST : 0;
+	if (sparse || iova < m->iova || iova + (size - 1) > m->iova + (m->size - 1))
+		return -EEXIST;
+	if ((flags & (VT_RW | VFIO_DMA_MAP_FLAG_SUPER)) != m->flags ||
+	    vaddr != m->vaddr + (iova - m->iova) || (iova | size) % m->granule ||
+	    (granule && granule != m->granule))
+		return -EINVAL;
+	if (taken)
+		return -EEXIST;
+	return m->invalid ? -EINVAL : 0;
 }
 
 /* ---- The choices ---- */
@@ -288,11 +351,13 @@ static struct map *any_map(void)
 	return nr_maps ? &map_of[maps[below(nr_maps)]] : NULL;
 }
 
-/* A page of a mapping that is still there. */
+/* A page of a mapping that is still there; of a sparse one that is empty, any. */
 static u64 any_live(const struct map *m)
 {
 	u32 first = page_from(m->iova), n = m->size / PAGE, i, at = below(n);
 
+	if (m->sparse && !m->live)
+		return page_iova(first + at);
 	for (i = 0; i < n; i++, at++)
 		if (page[first + at % n].map == m - map_of)
 			return page_iova(first + at % n);
@@ -413,6 +478,20 @@ static void bad_map(u64 iova, u8 *vaddr, u64 size, u64 granule)
 	CHECK(ret == want, "%d, not %d", ret, want);
 }
 
+static void filled(u64 iova, u64 size)
+{
+	u32 i = page_from(iova), end = page_to(iova, size);
+	struct map *m = &map_of[page[i].sparse];
+
+	m->live += size / PAGE;
+	live_pages += size / PAGE;
+	sparse_filled++;
+	for (; i < end; i++) {
+		page[i].map = m - map_of;
+		page[i].last = memory_of(m, page_iova(i));
+	}
+}
+
 static void op_map(void)
 {
 	static const u32 prot[] = { VT_RW, VT_RW, VT_RO, VT_WO };
@@ -420,12 +499,13 @@ static void op_map(void)
 	struct pool *p = &pool[below(nr_pools)];
 	u32 flags = prot[below(4)], i, end;
 	struct window *w = any_window();
-	bool super = super_fd >= 0 && percent(25);
+	bool sparse = has_sparse && granule && percent(10);
+	bool super = super_fd >= 0 && !sparse && percent(25);
 	struct region *from = super && percent(85) ? any_region() : NULL;
 	struct map *m;
 	int ret, want, tries;
 
-	size = granule ? unit * few(5) : unit * few(10);
+	size = granule ? unit * few(sparse ? 8 : 5) : unit * few(10);
 	if (size > POOL_SIZE)
 		size = ALIGN_DOWN(POOL_SIZE, unit);
 	if (from && from->size < unit)
@@ -465,33 +545,46 @@ static void op_map(void)
 	}
 
 	note("map %#llx + %#llx granule %#llx flags %#x %s%s + %#llx", iova, size, granule,
-	     flags, super ? "registered " : "", vt_mem_name(p->kind), offset);
+	     flags, super ? "registered " : sparse ? "sparse " : "", vt_mem_name(p->kind), offset);
+	want = map_result(iova, p->base + offset, size,
+			  flags | (super ? VFIO_DMA_MAP_FLAG_SUPER : 0) |
+			  (sparse ? VFIO_DMA_MAP_FLAG_SPARSE : 0), granule);
+	if (super && !want)
+		want = map_super_result(p, offset, size, flags);
 	if (super)
 		ret = vt_map_super(&c, iova, p->base + offset, size, flags, granule);
+	else if (sparse)
+		ret = vt_sparse(&c, iova, p->base + offset, size, flags, granule);
 	else
 		ret = vt_map(&c, iova, p->base + offset, size, flags, granule);
 	end = page_to(iova, size);
-	for (i = page_from(iova); i < end; i++)
-		if (page[i].map)
-			break;
-	want = i < end ? -EEXIST : 0;
-	if (super)
-		want = map_super_result(p, offset, size, flags, i < end);
 	CHECK(ret == want, "%d, not %d", ret, want);
 	if (ret)
 		return;
+	/* By chance just what a sparse mapping is filled with. */
+	if (page[page_from(iova)].sparse) {
+		filled(iova, size);
+		return;
+	}
 
 	m = new_map();
 	m->iova = iova;
 	m->size = size;
 	m->granule = granule;
 	m->flags = flags;
-	m->live = size / PAGE;
+	m->live = sparse ? 0 : size / PAGE;
+	m->sparse = sparse;
 	m->pool = p;
 	m->offset = offset;
 	m->vaddr = p->base + offset;
 	m->invalid = false;
 	m->region = super ? region_over(p, offset, size) : NULL;
+	if (sparse) {
+		sparse_made++;
+		for (i = page_from(iova); i < end; i++)
+			page[i].sparse = m - map_of;
+		return;
+	}
 	for (i = page_from(iova); i < end; i++) {
 		page[i].map = m - map_of;
 		page[i].last = memory_of(m, page_iova(i));
@@ -503,6 +596,123 @@ static void op_map(void)
 		nr_super_maps++;
 		m->region->users++;
 	}
+}
+
+/* A sparse mapping, if there is one near. */
+static struct map *any_sparse(void)
+{
+	struct map *m = any_map();
+	u32 i;
+
+	for (i = m ? m->at : 0; i < nr_maps; i++)
+		if (map_of[maps[i]].sparse)
+			return &map_of[maps[i]];
+	return NULL;
+}
+
+/* Granules of a sparse mapping; now and then some that are filled, or beyond its end. */
+static void op_fill(void)
+{
+	struct map *m = any_sparse();
+	u64 iova, size, granule = 0;
+	u32 flags;
+	u8 *vaddr;
+	int ret, want;
+
+	if (!m)
+		return;
+	iova = m->iova + below(m->size / m->granule) * m->granule;
+	size = few(4) * m->granule;
+	if (iova + (size - 1) > m->iova + (m->size - 1) && !percent(5))
+		size = m->iova + m->size - iova;
+	if (iova + (size - 1) < iova)
+		return;
+	flags = m->flags;
+	vaddr = m->vaddr + (iova - m->iova);
+	if (percent(30))
+		granule = m->granule;
+	switch (below(60)) {
+	case 0:
+		flags ^= percent(50) ? VT_RO : VT_WO;
+		if (!flags)
+			flags = VT_RW;
+		break;
+	case 1:
+		vaddr += percent(50) ? PAGE : -PAGE;
+		break;
+	case 2:
+		size = ALIGN_UP(size / 2, PAGE);
+		granule = 0;
+		break;
+	case 3:
+		iova += PAGE;
+		vaddr += PAGE;
+		granule = 0;
+		break;
+	case 4:
+		granule = PAGE;
+		break;
+	case 5:
+		flags |= VFIO_DMA_MAP_FLAG_SUPER;
+		break;
+	case 6:
+		flags |= VFIO_DMA_MAP_FLAG_SPARSE;
+		granule = m->granule;
+		break;
+	}
+	/* Behind its last page it would be a mapping of its own. */
+	if (iova + (size - 1) < iova || iova - m->iova >= m->size)
+		return;
+	note("fill %#llx + %#llx granule %#llx flags %#x vaddr %p of %#llx + %#llx", iova, size,
+	     granule, flags, vaddr, m->iova, m->size);
+	want = map_result(iova, vaddr, size, flags, granule);
+	ret = vt_map(&c, iova, vaddr, size, flags, granule);
+	CHECK(ret == want, "%d, not %d", ret, want);
+	if (!ret)
+		filled(iova, size);
+}
+
+static void op_end(void)
+{
+	struct map *m = any_sparse();
+	u64 iova, size, unmapped = 0, want;
+	int ret;
+
+	if (percent(1)) {
+		note("end all");
+		ASSERT_OK(vt_end_all_sparse(&c, &unmapped));
+		want = drop_range(0, ~0ull) + PAGE;
+		end_sparse(0, ~0ull);
+		CHECK(unmapped == want, "%#llx, not %#llx", unmapped, want);
+		ASSERT_OK(vt_map(&c, edu->bounce_iova, edu->bounce, PAGE, VT_RW, 0));
+		return;
+	}
+	if (m && percent(60)) {
+		iova = m->iova;
+		size = m->size;
+	} else {
+		any_range(&iova, &size);
+	}
+	note("end %#llx + %#llx", iova, size);
+	ret = vt_end_sparse(&c, iova, size, &unmapped);
+	if (cuts(iova, size) || cuts_sparse(iova, size)) {
+		CHECK(ret == -EINVAL, "%d", ret);
+		return;
+	}
+	CHECK(ret == 0, "%d", ret);
+	want = drop_range(iova, size);
+	end_sparse(iova, size);
+	CHECK(unmapped == want, "%#llx, not %#llx", unmapped, want);
+}
+
+static void op_sparse(void)
+{
+	if (!has_sparse)
+		return;
+	if (percent(92))
+		op_fill();
+	else
+		op_end();
 }
 
 static void unmap_range(u64 iova, u64 size)
@@ -583,6 +793,15 @@ static void op_invalidate(void)
 		u32 j, seen = 0;
 
 		n = 1;
+		/* Of a sparse mapping all of its range, filled or not. */
+		if (page[i].sparse) {
+			m = &map_of[page[i].sparse];
+			ok = m->iova >= iova && m->iova + (m->size - 1) <= iova + (size - 1) &&
+			     !m->invalid;
+			n = page_to(m->iova, m->size) - i;
+			live += m->live * PAGE;
+			continue;
+		}
 		m = &map_of[page[i].map];
 		if (!page[i].map || m->region)
 			continue;
@@ -604,9 +823,12 @@ static void op_invalidate(void)
 	}
 	CHECK(ret == 0, "%d", ret);
 	CHECK(unmapped == live, "%#llx, not %#llx", unmapped, live);
-	for (i = first; i < end; i++)
+	for (i = first; i < end; i++) {
 		if (page[i].map && !map_of[page[i].map].region)
 			map_of[page[i].map].invalid = true;
+		if (page[i].sparse)
+			map_of[page[i].sparse].invalid = true;
+	}
 }
 
 /* A new vaddr for [iova, iova + size), which is not the mapping m. */
@@ -628,7 +850,7 @@ static void bad_update(const struct map *m, u8 *vaddr, u64 size)
 		want = -vt_wraps();
 	} else {
 		for (i = page_from(m->iova); i < end; i++)
-			if (page[i].map)
+			if (page[i].map || page[i].sparse)
 				want = -EINVAL;
 	}
 	note("bad update of %#llx + %#llx as + %#llx", m->iova, m->size, size);
@@ -1118,7 +1340,8 @@ static u32 check_extent(const struct vfio_dma_extent *e, u32 i, u32 end,
 		CHECK(page[i + k].map == page[i].map, "%#llx + %#llx", e->iova, e->size);
 	CHECK(e->vaddr == (uintptr_t)m->vaddr + (e->iova - m->iova), "%#llx: %#llx", e->iova,
 	      e->vaddr);
-	CHECK(e->flags == (m->flags | (m->region ? VFIO_DMA_EXTENT_SUPER : 0)) &&
+	CHECK(e->flags == (m->flags | (m->region ? VFIO_DMA_EXTENT_SUPER : 0) |
+			   (m->sparse ? VFIO_DMA_EXTENT_SPARSE : 0)) &&
 	      e->granule == m->granule && !e->__reserved,
 	      "%#llx: flags %#x granule %#llx", e->iova, e->flags, e->granule);
 	if (tells_pgsize)
@@ -1294,8 +1517,9 @@ static void run(void)
 		unsigned int weight;	/* of 10000 */
 	} ops[] = {
 		{ "super", op_super, 300 },
-		{ "map", op_map, 4750 },
-		{ "unmap", op_unmap, 3250 },
+		{ "sparse", op_sparse, 1400 },
+		{ "map", op_map, 3700 },
+		{ "unmap", op_unmap, 2900 },
 		{ "dirty", op_dirty, 600 },
 		{ "invalidate", op_invalidate, 340 },
 		{ "update", op_update, 457 },
@@ -1311,6 +1535,7 @@ static void run(void)
 	vt_open_v2(&c);
 	vt_need_granule(&c);
 	has_extents = vt_check_extension(&c, VFIO_DMA_EXTENTS) == 1;
+	has_sparse = vt_check_extension(&c, VFIO_DMA_SPARSE) == 1;
 	limit = vt_dma_avail(&c) - 1;
 	edu = &c.dev[0];
 	vt_edu_enable(edu);
@@ -1349,6 +1574,13 @@ static void run(void)
 		check_tables();
 	op_unmap_all();
 	check_counts();
+	if (has_sparse) {
+		ASSERT_OK(vt_end_all_sparse(&c, NULL));
+		end_sparse(0, ~0ull);
+		ASSERT_OK(vt_map(&c, edu->bounce_iova, edu->bounce, PAGE, VT_RW, 0));
+		ASSERT_EQ(nr_maps, 0);
+	}
+	check_counts();
 	if (second)
 		second_goes();
 	if (mediated)
@@ -1358,6 +1590,10 @@ static void run(void)
 	vt_diag("%llu of the mappings of registered memory", super_made);
 	vt_diag("a second domain %llu times, a mediated device %llu times", seconds_come,
 		mediated_come);
+	vt_diag("%llu sparse mappings, %llu times filled, %llu ended", sparse_made, sparse_filled,
+		sparse_ended);
+	if (has_sparse && nr_ops > 10000)
+		EXPECT_GT(sparse_filled, nr_ops / 200);
 	vt_diag("%llu operations in %llu s%s", nr_ops, (vt_now() - start) / 1000000000,
 		tables ? "" : "; no page tables to compare");
 	vt_close(&c);

@@ -421,11 +421,11 @@ static void short_cuts(void)
 
 	if (!patched())
 		return;
-	mem = vt_alloc(VT_MEM_THP, SZ_512M);
-	map_unmap(PEER_TYPE1, &thp, mem, SZ_512M, 0);
-	map_unmap(PEER_GRANULE, &thp, mem, SZ_512M, SZ_4K);
-	cut_pages(PEER_GRANULE, &thp, mem, SZ_512M, SZ_4K);
-	vt_free(mem, VT_MEM_THP, SZ_512M);
+	mem = vt_alloc(VT_MEM_THP, 256 * SZ_1M);
+	map_unmap(PEER_TYPE1, &thp, mem, 256 * SZ_1M, 0);
+	map_unmap(PEER_GRANULE, &thp, mem, 256 * SZ_1M, SZ_4K);
+	cut_pages(PEER_GRANULE, &thp, mem, 256 * SZ_1M, SZ_4K);
+	vt_free(mem, VT_MEM_THP, 256 * SZ_1M);
 	mem = vt_alloc(VT_MEM_HUGE_1G, SZ_1G);
 	map_unmap(PEER_TYPE1, &huge1g, mem, SZ_1G, 0);
 	map_unmap(PEER_GRANULE, &huge1g, mem, SZ_1G, SZ_2M);

@@ -106,6 +106,8 @@ fingerprint() {
 	done | sha256sum | cut -d' ' -f1
 }
 
+# first_patch: the name of the first. "head" would end too early for sed, which fails then.
+first_patch() { series_patches | sed -n 1p; }
 series_patches() { sed -e 's/[[:space:]]*#.*//' -e '/^$/d' "$top/$series"; }
 
 series_fingerprint() {

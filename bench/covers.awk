@@ -2,8 +2,6 @@
 # Writes figures for the cover letters, dir/figures-3.txt, -4.txt and -5.txt, from results.csv.
 BEGIN {
 	FS = ","
-	runs = dir "/figures-3.txt"
-	calls = dir "/figures-4.txt"
 	features = dir "/figures-5.txt"
 }
 NR > 1 {
@@ -33,11 +31,16 @@ function change(base, series,	percent) {
 	percent = sprintf("%.0f", (series / base - 1) * 100) + 0
 	return percent == 0 ? "the same" : sprintf("%.0f %% %s", percent < 0 ? -percent : percent, percent < 0 ? "fewer" : "more")
 }
-function compare(file, what, operation, peer, backing, size, piece,	key, base, series) {
+# The figures that follow go to this file.
+function begin(file) {
+	to = file
+	print "                                       base         series" >to
+}
+function compare(what, operation, peer, backing, size, piece,	key, base, series) {
 	key = operation SUBSEP peer SUBSEP backing SUBSEP size SUBSEP piece
 	base = value["unpatched", key]
 	series = value["patched", key]
-	printf "  %-29s%11s    %11s   %s\n", what, commas(base), commas(series), change(base, series) >file
+	printf "  %-29s%11s    %11s   %s\n", what, commas(base), commas(series), change(base, series) >to
 }
 # Thousands, with a tenth if that is wanted; or an errno; or "-" if it was not measured
 function thousands(kernel, operation, peer, backing, size, piece, tenth,	v) {
@@ -69,24 +72,23 @@ function others(piece, times, suffix) {
 	row("COPY" times, "patched", "copy" suffix, piece)
 }
 END {
-	head = "                                       base         series"
-	print head >runs
-	compare(runs, "iommufd MAP, 4 KiB pages", "map", "iommufd", "4k", "512M", "-")
-	compare(runs, "iommufd MAP, huge pages", "map", "iommufd", "thp", "512M", "-")
-	compare(runs, "iommufd COPY, 4 KiB pages", "map", "copy", "4k", "512M", "-")
-	compare(runs, "iommufd COPY, huge pages", "map", "copy", "thp", "512M", "-")
-	compare(runs, "iommufd UNMAP, 4 KiB pages", "unmap", "iommufd", "4k", "512M", "-")
-	compare(runs, "iommufd UNMAP, huge pages", "unmap", "iommufd", "thp", "512M", "-")
-	print head >calls
-	compare(calls, "unmap, huge pages", "unmap", "type1", "thp", "512M", "-")
-	compare(calls, "the same, mapped in 256 calls", "unmap", "type1xN", "thp", "512M", "2M")
-	compare(calls, "unmap, scattered 4 KiB pages", "unmap", "type1", "4k", "512M", "-")
-	compare(calls, "attach a second domain", "replay", "type1", "thp", "512M", "-")
-	compare(calls, "close the container", "release", "type1", "thp", "512M", "-")
-	compare(calls, "map and unmap 2 MiB", "pair", "type1", "thp", "2M", "-")
-	compare(calls, "map and unmap 4 KiB", "pair", "type1", "4k", "4K", "-")
-	compare(calls, "map, huge pages", "map", "type1", "thp", "512M", "-")
-	compare(calls, "map, scattered 4 KiB pages", "map", "type1", "4k", "512M", "-")
+	begin(dir "/figures-3.txt")
+	compare("iommufd MAP, 4 KiB pages", "map", "iommufd", "4k", "512M", "-")
+	compare("iommufd MAP, huge pages", "map", "iommufd", "thp", "512M", "-")
+	compare("iommufd COPY, 4 KiB pages", "map", "copy", "4k", "512M", "-")
+	compare("iommufd COPY, huge pages", "map", "copy", "thp", "512M", "-")
+	compare("iommufd UNMAP, 4 KiB pages", "unmap", "iommufd", "4k", "512M", "-")
+	compare("iommufd UNMAP, huge pages", "unmap", "iommufd", "thp", "512M", "-")
+	begin(dir "/figures-4.txt")
+	compare("unmap, huge pages", "unmap", "type1", "thp", "512M", "-")
+	compare("the same, mapped in 256 calls", "unmap", "type1xN", "thp", "512M", "2M")
+	compare("unmap, scattered 4 KiB pages", "unmap", "type1", "4k", "512M", "-")
+	compare("attach a second domain", "replay", "type1", "thp", "512M", "-")
+	compare("close the container", "release", "type1", "thp", "512M", "-")
+	compare("map and unmap 2 MiB", "pair", "type1", "thp", "2M", "-")
+	compare("map and unmap 4 KiB", "pair", "type1", "4k", "4K", "-")
+	compare("map, huge pages", "map", "type1", "thp", "512M", "-")
+	compare("map, scattered 4 KiB pages", "map", "type1", "4k", "512M", "-")
 
 	print "                         huge pages       4 KiB pages   map and unmap   unmap\n" \
 		"                        map   unmap       map    unmap  4 KiB   2 MiB   2 MiB\n" \

@@ -106,9 +106,10 @@ fingerprint() {
 	done | sha256sum | cut -d' ' -f1
 }
 
-# first_patch: the name of the first. "head" would end too early for sed, which fails then.
-first_patch() { series_patches | sed -n 1p; }
 series_patches() { sed -e 's/[[:space:]]*#.*//' -e '/^$/d' "$top/$series"; }
+# first_patch: the name of the first one. "| head -n 1" would make sed fail now and then: it
+# closes the pipe while sed still writes.
+first_patch() { series_patches | sed -n 1p; }
 
 series_fingerprint() {
 	local p

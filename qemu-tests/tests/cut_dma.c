@@ -27,7 +27,7 @@ static void expect_copy(struct vt_dev *dev, u8 *from, u8 *to)
 /* Cuts one of two pages in turn. The one that the device does not use is mapped anew. */
 static void cut_under(u64 granule)
 {
-	u64 here = 0, first, after, i;
+	u64 here = 0, from, to, i;
 	struct vt_container c;
 	struct vt_dev *dev;
 	struct vt_faults f;
@@ -50,14 +50,14 @@ static void cut_under(u64 granule)
 	for (i = 0; i < cuts; i++) {
 		u64 hole = here + (1 + rand() % (SZ_2M / granule - 2)) * granule;
 
-		first = i & 2 ? hole - SZ_4K : hole + granule;
-		after = i & 2 ? hole + granule : hole - SZ_4K;
-		vt_copies_between(dev, BASE + first, BASE + after);
-		expect_copy(dev, mem + first, mem + after);
+		from = i & 2 ? hole - SZ_4K : hole + granule;
+		to = i & 2 ? hole + granule : hole - SZ_4K;
+		vt_copies_between(dev, BASE + from, BASE + to);
+		expect_copy(dev, mem + from, mem + to);
 		if (vt_tables_known(dev) && !(i % 100))
 			ASSERT_EQ(vt_pgsize_at(dev, BASE + hole), SZ_2M);
 		ASSERT_OK(vt_unmap(&c, BASE + hole, granule, NULL));
-		expect_copy(dev, mem + first, mem + after);
+		expect_copy(dev, mem + from, mem + to);
 
 		here = SZ_2M - here;
 		ASSERT_OK(vt_unmap(&c, BASE + here, SZ_2M, NULL));

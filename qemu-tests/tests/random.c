@@ -672,6 +672,17 @@ static void op_fill(void)
 		filled(iova, size);
 }
 
+/* Often all of m, if there is one; else any range. */
+static void all_or_any_range(const struct map *m, u64 *iova, u64 *size)
+{
+	if (m && percent(60)) {
+		*iova = m->iova;
+		*size = m->size;
+	} else {
+		any_range(iova, size);
+	}
+}
+
 static void op_end(void)
 {
 	struct map *m = any_sparse();
@@ -687,12 +698,7 @@ static void op_end(void)
 		ASSERT_OK(vt_map(&c, edu->bounce_iova, edu->bounce, PAGE, VT_RW, 0));
 		return;
 	}
-	if (m && percent(60)) {
-		iova = m->iova;
-		size = m->size;
-	} else {
-		any_range(&iova, &size);
-	}
+	all_or_any_range(m, &iova, &size);
 	note("end %#llx + %#llx", iova, size);
 	ret = vt_end_sparse(&c, iova, size, &unmapped);
 	if (cuts(iova, size) || cuts_sparse(iova, size)) {
@@ -774,12 +780,7 @@ static void op_invalidate(void)
 	int ret;
 
 	m = any_map();
-	if (m && percent(60)) {
-		iova = m->iova;
-		size = m->size;
-	} else {
-		any_range(&iova, &size);
-	}
+	all_or_any_range(m, &iova, &size);
 	note("invalidate %#llx + %#llx", iova, size);
 	ret = vt_unmap_vaddr(&c, iova, size, &unmapped);
 	if (mediated) {

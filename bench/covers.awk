@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-# Writes figures for the cover letters, dir/figures-3.txt, -4.txt and -5.txt, from results.csv.
+# Writes figures for the cover letters, dir/figures-3.txt to -7.txt, from results.csv.
 BEGIN {
 	FS = ","
 	features = dir "/figures-5.txt"
@@ -61,8 +61,16 @@ function row(what, kernel, peer, piece,	pair, single) {
 		thousands(pair, "pair", peer, "thp", "2M", "-", 1),
 		thousands(single, "unmap1", peer, "thp", "512M", "2M", 1) >features
 }
+function block(peer, size, piece) {
+	return value["patched", "block", peer, "huge1G", size, piece] / 1000
+}
+function blocks(piece) {
+	return sprintf("  %-8s %8.1f %8.1f %8.1f %9.1f %9.1f\n", piece, block("sparse", "1G", piece),
+		block("sparse", "64G", piece), block("sparse", "1T", piece), block("granule", "1G", piece),
+		block("type1", "1G", piece))
+}
 function own(piece) {
-	row("floor", "patched", "floor", piece)
+	row("iommu_map()", "patched", "floor", piece)
 	row("super", "patched", "super", piece)
 }
 function others(piece, times, suffix) {
@@ -107,4 +115,19 @@ END {
 		thousands("patched", "register", "super", "4k", "512M", "-") >features
 	printf "Of %d figures of calls that exist, %s more than 2 %% higher than on the\nbase, %d more than 2 %% lower.\n",
 		compared, slower ? slower (slower > 1 ? " are" : " is") : "none is", faster >features
+
+	file = dir "/figures-6.txt"
+	print "           sparse mapping of           granule    plain\n" \
+		"  block      1 GiB   64 GiB    1 TiB     1 GiB   mapping" >file
+	printf "%s%s", blocks("4K"), blocks("2M") >file
+	file = dir "/figures-7.txt"
+	print "                                 map 512 MiB of huge pages   unmap it" >file
+	printf "  no granule                     %25s %10s\n", thousands("patched", "map", "type1", "thp", "512M", "-"),
+		thousands("patched", "unmap", "type1", "thp", "512M", "-") >file
+	printf "  granule of 4 KiB               %25s %10s\n", thousands("patched", "map", "granule", "thp", "512M", "4K"),
+		thousands("patched", "unmap", "granule", "thp", "512M", "4K") >file
+	print "    without this posting                             5,741      7,652\n" >file
+	printf "  unmap 4 KiB of a 2 MiB page           %.1f\n", value["patched", "cut", "granule", "thp", "512M", "4K"] / 1000 >file
+	printf "    4 KiB more of it                    %.1f\n", value["patched", "cutnext", "granule", "thp", "512M", "4K"] / 1000 >file
+	printf "  unmap 2 MiB of a 1 GiB page           %.1f\n", value["patched", "cut", "granule", "huge1G", "1G", "2M"] / 1000 >file
 }

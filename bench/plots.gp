@@ -7,7 +7,7 @@ set datafile missing "?"
 unset key
 set tics nomirror scale 0.5
 
-# The plot of the README: bars with a figure, and with how many times the floor that is
+# The plot of the README: bars with a figure, and with how many times the least that is
 set output dir."/summary.svg"
 set multiplot
 set style fill solid 0.3
@@ -22,7 +22,7 @@ figure(v, r) = sprintf(v < 100 ? "%.1f (%.1fx)" : "%.0f (%.1fx)", v, r)
 largest(block) = system(sprintf("awk 'NF { if (!was) b++; if (b == %d && $2 > m) m = $2 } { was = NF } END { print m }' %s/summary.dat", block, dir)) + 0
 bars(n, x) = sprintf("plot [0:%g] '%s/summary.dat' index %d using (0):1:(0):2:($1-0.36):($1+0.36):ytic(4) with boxxyerror lc rgb 'black', '' index %d using 2:1:(figure($2, $3)) with labels left offset 0.7,0", x, dir, n, n)
 set origin 0,0.5
-set label 1 "Map 512 MiB so that each 2 MiB can be unmapped: thousands of instructions (times the floor)" at screen 0.02,0.97
+set label 1 "Map 512 MiB so that each 2 MiB can be unmapped: thousands of instructions (times the least)" at screen 0.02,0.97
 eval bars(0, 1.35 * largest(1))
 set origin 0,0
 set label 1 "Unmap 2 MiB of it" at screen 0.02,0.47
@@ -31,7 +31,7 @@ unset multiplot
 unset label 1
 
 # column(): its number in the .dat files, from their order in bench/table.awk
-columns = "x floor super granule type1 type1xN iommufd iommufdxN copy copyxN v2 v2xN"
+columns = "x fill floor super granule type1 type1xN iommufd iommufdxN copy copyxN v2 v2xN"
 number(name) = int(sum [i=1:words(columns)] (word(columns, i) eq name ? i : 0))
 last(file, c) = system(sprintf("awk '$%d != \"?\" { x = $1 } END { print x }' %s/%s.dat", c, dir, file)) + 0
 # apart(FILE, A, B): where the label of series A goes that would collide with that of B
@@ -54,17 +54,17 @@ set logscale x
 set format x "%.0f"
 
 set output dir."/size.svg"
-set title "Map memory in pieces of 2 MiB (THP): how many times the floor"
+set title "Map memory in pieces of 2 MiB (THP): how many times a loop that fills the page table"
 set xlabel "MiB"
 set yrange [0:*]
 eval "plot ".line("size", "iommufdxN", 1, "iommufd, an area a piece", 0, "$2").",".line("size", "v2xN", 2, "type1 without the series, a call a piece", 0.2, "$2").",".line("size", "granule", 3, "type1 with a granule", -0.2, "$2").",".line("size", "super", 4, "super-container", 0, "$2")
 
 set output dir."/unmapsize.svg"
-set title "Unmap all of it in one call (THP, pieces of 2 MiB): how many times the floor"
+set title "Unmap all of it in one call (THP, pieces of 2 MiB): how many times iommu_unmap()"
 set logscale y
 set format y "%.0f"
 set yrange [1:*]
-eval "plot ".line("unmapsize", "iommufdxN", 1, "iommufd, areas of 2 MiB", apart("unmapsize", "iommufdxN", "v2xN"), "$2").",".line("unmapsize", "v2xN", 2, "type1 without the series", apart("unmapsize", "v2xN", "iommufdxN"), "$2").",".line("unmapsize", "granule", 3, "type1 with a granule", 0, "$2").",".line("unmapsize", "super", 4, "super-container", 0, "$2")
+eval "plot ".line("unmapsize", "iommufdxN", 1, "iommufd, areas of 2 MiB", apart("unmapsize", "iommufdxN", "v2xN"), "$3").",".line("unmapsize", "v2xN", 2, "type1 without the series", apart("unmapsize", "v2xN", "iommufdxN"), "$3").",".line("unmapsize", "granule", 3, "type1 with a granule", 0, "$3").",".line("unmapsize", "super", 4, "super-container", 0, "$3")
 
 set output dir."/random.svg"
 set title "Unmap one piece of 2 MiB at random: thousands of instructions"

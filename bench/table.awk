@@ -4,7 +4,7 @@
 BEGIN {
 	FS = ","
 	# peer in the file, at its column; what the columns stand for is in head.txt
-	ncols = split("floor super granule type1 type1xN iommufd iommufdxN copy copyxN v2 v2xN", col, " ")
+	ncols = split("fill floor super granule type1 type1xN iommufd iommufdxN copy copyxN v2 v2xN", col, " ")
 	nbackings = split("thp huge huge1G 4k", backing, " ")
 	nsizes = split("4K 2M 64M 512M 1G 16G 32G 256G 1T", sizes, " ")
 	npieces = split("- 4K 64K 2M 1G", pieces, " ")
@@ -19,6 +19,10 @@ NR > 1 {
 		if (peer == "floor")
 			next
 		sub(/^type1/, "v2", peer)
+	}
+	if ($2 == "fill") {
+		$2 = "map"
+		peer = "fill"
 	}
 	what = $2 SUBSEP peer SUBSEP $4 SUBSEP $5 SUBSEP $6
 	val[what] = $7 != "" ? $7 : $8
@@ -51,9 +55,13 @@ function heading(title, left,	i) {
 		printf "%10s", col[i]
 	print ""
 }
-# A line of figures, and a line with how many times the floor each of them is
+# The least that an operation can cost: to fill the page table, or one iommu_unmap()
+function least(op, b, size, piece) {
+	return get(op, op == "map" ? "fill" : "floor", b, size, piece)
+}
+# A line of figures, and a line with how many times the least each of them is
 function row(label, op, b, size, piece, ratios,	i, v, floor, any) {
-	floor = get(op, "floor", b, size, piece)
+	floor = least(op, b, size, piece)
 	printf "%-18s", label
 	for (i = 1; i <= ncols; i++) {
 		v = get(op, col[i], b, size, piece)
@@ -68,7 +76,7 @@ function row(label, op, b, size, piece, ratios,	i, v, floor, any) {
 		return
 	printf "%-18s", ""
 	for (i = 1; i <= ncols; i++)
-		printf "%10s", i == 1 ? "" : ratio(cell[i], floor)
+		printf "%10s", cell[i] == floor ? "" : ratio(cell[i], floor)
 	print ""
 }
 function matrix(op, title,	b, s, p) {
@@ -94,6 +102,15 @@ END {
 	heading("ONE PIECE of a mapping, unmapped alone and mapped again (THP)", "size     piece")
 	row("unmap 512M 2M", "unmap1", "thp", "512M", "2M", 0)
 	row("map   512M 2M", "remap1", "thp", "512M", "2M", 0)
+	print "\nA BLOCK of a sparse mapping that is filled and emptied, beside one that is mapped with a\ngranule or alone, and unmapped (hugetlb, 1 GiB)\n"
+	printf "%-18s%12s%12s%12s\n", "mapping  block", "sparse", "granule", "type1"
+	for (s = 1; s <= nsizes; s++)
+		for (p = 1; p <= npieces; p++)
+			if (("block", "huge1G", sizes[s], pieces[p]) in there)
+				printf "%-9s%-9s%12s%12s%12s\n", sizes[s], pieces[p],
+					show(get("block", "sparse", "huge1G", sizes[s], pieces[p]), 1000),
+					show(get("block", "granule", "huge1G", sizes[s], pieces[p]), 1000),
+					show(get("block", "type1", "huge1G", sizes[s], pieces[p]), 1000)
 	heading("A PAIR of map and unmap, as a virtual IOMMU makes them", "size")
 	row("4K", "pair", "4k", "4K", "-", 1)
 	row("2M", "pair", "thp", "2M", "-", 1)
@@ -159,7 +176,7 @@ END {
 
 	print "\nMEMORY the kernel keeps, in bytes, page tables of the IOMMU apart\n"
 	printf "%-44s", ""
-	for (i = 2; i <= ncols; i++)
+	for (i = 3; i <= ncols; i++)
 		if (col[i] !~ /xN/)
 			printf "%10s", col[i]
 	print ""
@@ -190,22 +207,22 @@ END {
 }
 function mem(label, op, b, size, piece,	i) {
 	printf "%-44s", label
-	for (i = 2; i <= ncols; i++)
+	for (i = 3; i <= ncols; i++)
 		if (col[i] !~ /xN/)
 			printf "%10s", show(get(op, col[i], b, size, piece), 1)
 	print ""
 }
-# For the plot of the README: a line "bar, thousands, times the floor, label" for each way to
+# For the plot of the README: a line "bar, thousands, times the least, label" for each way to
 # map in pieces; then, after two empty lines, for each way to unmap a piece
 function bars(piece, op1, size, op2, small,	i, n, file, floor, label, v, peer) {
 	file = dir "/summary.dat"
-	n = split("v2xN iommufdxN granule super floor", peer, " ")
+	n = split("v2xN iommufdxN granule super fill", peer, " ")
 	label["v2xN"] = "type1 without the series, a call a piece"
 	label["iommufdxN"] = "iommufd, an area a piece"
 	label["granule"] = "type1 with a granule, one call"
 	label["super"] = "super-container with a granule, one call"
-	label["floor"] = "bare iommu_map() of each piece"
-	floor = get(op1, "floor", "thp", size, piece)
+	label["fill"] = "a loop that fills the page table"
+	floor = least(op1, "thp", size, piece)
 	for (i = 1; i <= n; i++) {
 		v = get(op1, peer[i], "thp", size, piece)
 		printf "%d %.1f %.1f \"%s\"\n", i, v / 1000, v / floor, label[peer[i]] >file
@@ -215,10 +232,10 @@ function bars(piece, op1, size, op2, small,	i, n, file, floor, label, v, peer) {
 	label["iommufdxN"] = "iommufd"
 	label["granule"] = "type1 with a granule"
 	label["super"] = "super-container with a granule"
-	label["floor"] = "bare iommu_unmap()"
-	floor = get("unmap", "floor", "thp", small, "-")
+	label["fill"] = "bare iommu_unmap()"
+	floor = least("unmap", "thp", small, "-")
 	for (i = 1; i <= n; i++) {
-		v = peer[i] == "floor" ? floor : get(op2, peer[i], "thp", size, piece)
+		v = peer[i] == "fill" ? floor : get(op2, peer[i], "thp", size, piece)
 		printf "%d %.1f %.1f \"%s\"\n", i, v / 1000, v / floor, label[peer[i]] >file
 	}
 }

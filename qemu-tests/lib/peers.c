@@ -338,5 +338,6 @@ int peer_floor(const void *vaddr, u64 iova, u64 size, u64 granule, u64 times,
 	floor->unmap = arg.unmap_ns;
 	floor->pair = arg.pair_ns;
 	floor->calls = arg.calls;
+	floor->fill = arg.fill_ns;
 	return ret;
 }

@@ -67,10 +67,11 @@ int peer_attach_super(struct peers *p, u32 user);
 
 /*
  * The floor: what it costs to map with one iommu_map() for each contiguous run inside a
- * granule (0: none), to unmap with one iommu_unmap(), and to do both, so many times.
+ * granule (0: none), to unmap with one iommu_unmap(), and to do both, so many times. And what
+ * it costs to fill page tables for these runs in one loop.
  */
 struct peer_floor {
-	u64 map, unmap, pair, calls;
+	u64 map, unmap, pair, calls, fill;
 };
 
 int peer_floor(const void *vaddr, u64 iova, u64 size, u64 granule, u64 times,

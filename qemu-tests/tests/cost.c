@@ -138,6 +138,7 @@ static void floor_of(const struct backing *b, void *mem, u64 size, u64 piece)
 	struct peer_floor f = {};
 	int ret = peer_floor(mem, IOVA, size, piece, 2, &f);
 
+	figure("fill", PEER_FLOOR, b, size, piece, ret, f.fill);
 	figure("map", PEER_FLOOR, b, size, piece, ret, f.map);
 	figure("unmap", PEER_FLOOR, b, size, piece, ret, f.unmap);
 }
@@ -785,6 +786,38 @@ static void short_random_32g(void)
 	random_of(32 * SZ_1G, 0);
 }
 
+/* The dirty bitmap of a large mapping, beside a copy of as many bytes */
+static void short_bitmap(void)
+{
+	u64 size = 32 * SZ_1G, bytes = VT_BITMAP_BYTES(size), began, each = 0, copy = 0;
+	struct vt_container *c;
+	u8 *mem, *to, *from;
+	struct peers p;
+	int ret, i;
+
+	patched();
+	mem = aliases(size);
+	to = vt_alloc(VT_MEM_4K, bytes);
+	from = vt_alloc(VT_MEM_4K, bytes);
+	ret = open_peer(&p, PEER_TYPE1, mem, size);
+	c = &p.user[LAST(&p)].c;
+	if (!ret)
+		ret = peer_map(&p, LAST(&p), IOVA, mem, size, 0);
+	if (!ret)
+		ret = vt_dirty_start(c);
+	for (i = 0; i < ROUNDS && !ret; i++) {
+		began = vt_now();
+		ret = vt_dirty_get(c, IOVA, size, to, bytes);
+		keep_least(&each, vt_now() - began);
+		began = vt_now();
+		memcpy(from, to, bytes);
+		keep_least(&copy, vt_now() - began);
+	}
+	figure("bitmap", PEER_TYPE1, &huge1g, size, 0, ret, each);
+	figure("copy", PEER_TYPE1, &huge1g, size, 0, ret, copy);
+	peer_close(&p);
+}
+
 static void full_random_16g(void)
 {
 	random_of(16 * SZ_1G, MAX_CALLS);
@@ -1065,6 +1098,7 @@ VTEST_MAIN(
 	VTEST(short_holes),
 	VTEST(short_random_1g),
 	VTEST(short_random_32g),
+	VTEST(short_bitmap),
 #ifdef VFIO_DMA_SPARSE
 	VTEST(short_sparse),
 	VTEST(full_sparse),

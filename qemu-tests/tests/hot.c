@@ -72,6 +72,11 @@ static void type1_4k(void)
 	loop("type1.4k.1M.-", PEER_TYPE1, VT_MEM_SCATTERED, SZ_1M, 0);
 }
 
+static void copy_4k(void)
+{
+	loop("copy.4k.1M.-", PEER_COPY, VT_MEM_SCATTERED, SZ_1M, 0);
+}
+
 static void super_pair(void)
 {
 	loop("super.4k.4K.-", PEER_SUPER, VT_MEM_4K, SZ_4K, 0);
@@ -94,6 +99,7 @@ VTEST_MAIN(
 	VTEST(type1_thp),
 	VTEST(super_4k),
 	VTEST(type1_4k),
+	VTEST(copy_4k),
 	VTEST(floor_pair),
 	VTEST(super_pair),
 	VTEST(type1_pair),

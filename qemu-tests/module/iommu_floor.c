@@ -188,7 +188,7 @@ static int floor_once(struct floor *floor, const struct floor_memory *mem,
  * is written back.
  */
 struct floor_tables {
-	u64 *table[3];		/* Of pages of 4 KiB, 2 MiB and 1 GiB */
+	u64 *table[3];		/* The last one of pages of 4 KiB, 2 MiB and 1 GiB */
 	struct list_head all;
 };
 
@@ -199,14 +199,15 @@ static void floor_write_back(void *table)
 #endif
 }
 
-static u64 *floor_table(struct floor_tables *tables, unsigned int level, u64 iova)
+/* Returns the entry for @iova, in a new table if it is the first of a table. */
+static u64 *floor_entry(struct floor_tables *tables, unsigned int level, u64 iova)
 {
-	unsigned int shift = PAGE_SHIFT + 9 * level;
+	unsigned int index = iova >> (PAGE_SHIFT + 9 * level) & 511;
 	struct page *page;
 	u64 *above;
 
-	if (tables->table[level] && iova & (BIT_ULL(shift + 9) - 1))
-		return tables->table[level];
+	if (tables->table[level] && index)
+		return tables->table[level] + index;
 
 	if (tables->table[level])
 		floor_write_back(tables->table[level]);
@@ -216,19 +217,20 @@ static u64 *floor_table(struct floor_tables *tables, unsigned int level, u64 iov
 	list_add(&page->lru, &tables->all);
 	tables->table[level] = page_address(page);
 	if (level < 2) {
-		above = floor_table(tables, level + 1, iova);
+		above = floor_entry(tables, level + 1, iova);
 		if (!above)
 			return NULL;
-		above[iova >> (shift + 9) & 511] = page_to_phys(page) | 3;
+		*above = page_to_phys(page) | 3;
 	}
-	return tables->table[level];
+	return tables->table[level] + index;
 }
 
 static int floor_fill(const struct floor_memory *mem, struct iommu_floor *arg)
 {
 	struct floor_tables tables = { .all = LIST_HEAD_INIT(tables.all) };
-	u64 iova = arg->iova, start = ktime_get_ns();
+	u64 iova = arg->iova, start = ktime_get_ns(), *entry = NULL;
 	struct page *page, *next;
+	unsigned int last = 0;
 	unsigned long i;
 	int ret = 0;
 
@@ -236,24 +238,32 @@ static int floor_fill(const struct floor_memory *mem, struct iommu_floor *arg)
 		u64 phys = mem->runs[i].phys, end = iova + mem->runs[i].size;
 
 		while (iova < end) {
-			u64 at = iova | phys, left = end - iova, size, *table, *to;
-			unsigned int level = 2, n;
+			unsigned int level = 0;
+			u64 size = SZ_4K;
 
-			while (level && (at & (BIT_ULL(12 + 9 * level) - 1) ||
-					 left < BIT_ULL(12 + 9 * level)))
-				level--;
-			table = floor_table(&tables, level, iova);
-			if (!table) {
-				ret = -ENOMEM;
-				goto out;
+			/* Most entries come after one of 4 KiB in the same table. */
+			if (!last && entry && iova & (SZ_2M - 1)) {
+				*entry++ = phys | 3;
+				iova += SZ_4K;
+				phys += SZ_4K;
+				continue;
 			}
-			size = BIT_ULL(12 + 9 * level);
-			to = table + (iova / size & 511);
-			/* A larger page can only begin where the next table does */
-			n = min_t(u64, left / size, table + 512 - to);
-			iova += n * size;
-			for (; n; n--, phys += size)
-				*to++ = phys | 3;
+			if (!((iova | phys) & (SZ_2M - 1)) && end - iova >= SZ_2M) {
+				level = (iova | phys) & (SZ_1G - 1) || end - iova < SZ_1G ? 1 : 2;
+				size = level == 1 ? SZ_2M : SZ_1G;
+			}
+			/* The next entry is in another table, or is the first of all? */
+			if (level != last || !(iova & (size * 512 - 1)) || !entry) {
+				entry = floor_entry(&tables, level, iova);
+				if (!entry) {
+					ret = -ENOMEM;
+					goto out;
+				}
+				last = level;
+			}
+			*entry++ = phys | 3;
+			iova += size;
+			phys += size;
 		}
 	}
 out:

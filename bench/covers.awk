@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-# Writes figures for the cover letters, dir/figures-3.txt, -4.txt and -5.txt, from results.csv.
+# Writes figures for the cover letters, dir/figures-3.txt to figures-7.txt, from results.csv.
 BEGIN {
 	FS = ","
 	features = dir "/figures-5.txt"
@@ -61,6 +61,11 @@ function row(what, kernel, peer, piece,	pair, single) {
 		thousands(pair, "pair", peer, "thp", "2M", "-", 1),
 		thousands(single, "unmap1", peer, "thp", "512M", "2M", 1) >features
 }
+# Thousands; with a tenth if there are few of them
+function fixed(operation, peer, size, piece,	v) {
+	v = value["patched", operation, peer, "thp", size, piece]
+	return sprintf("%7s", v < 10000 ? sprintf("%.1f", v / 1000) : commas(v / 1000))
+}
 function own(piece) {
 	row("floor", "patched", "floor", piece)
 	row("super", "patched", "super", piece)
@@ -72,6 +77,22 @@ function others(piece, times, suffix) {
 	row("COPY" times, "patched", "copy" suffix, piece)
 }
 END {
+	file = dir "/figures-6.txt"
+	print "	                1 GiB      1 TiB    plain mapping" >file
+	for (i = split("2M 4K", block, " "); i >= 1; i--)
+		printf "	%sB   %11s%11s%17s\n", block[i] == "4K" ? "4 Ki" : "2 Mi",
+			commas(value["patched", "block", "sparse", "huge1G", "1G", block[i]]),
+			commas(value["patched", "block", "sparse", "huge1G", "1T", block[i]]),
+			commas(value["patched", "block", "type1", "huge1G", "1G", block[i]]) >file
+	file = dir "/figures-7.txt"
+	print "	map 512 MiB of huge pages, no granule      ", fixed("map", "type1", "512M", "-") >file
+	print "	map them with a granule of 4 KiB           ", fixed("map", "granule", "512M", "4K") >file
+	print "	unmap all of it, no granule                ", fixed("unmap", "type1", "512M", "-") >file
+	print "	unmap all of it, granule of 4 KiB          ", fixed("unmap", "granule", "512M", "4K") >file
+	print "	unmap 4 KiB of a page of 2 MiB             ", fixed("cut", "granule", "512M", "4K") >file
+	print "	unmap the next 4 KiB                       ", fixed("cutnext", "granule", "512M", "4K") >file
+	printf "	unmap 2 MiB of a page of 1 GiB              %7.1f\n", value["patched", "cut", "granule", "huge1G", "1G", "2M"] / 1000 >file
+
 	begin(dir "/figures-3.txt")
 	compare("iommufd MAP, 4 KiB pages", "map", "iommufd", "4k", "512M", "-")
 	compare("iommufd MAP, huge pages", "map", "iommufd", "thp", "512M", "-")

@@ -103,6 +103,7 @@ MACHINE ?= intel
 known := $(shell sed -n 's/^\#\# \([A-Z_]*\)[ =].*/\1/p' $(firstword $(MAKEFILE_LIST)))
 given := $(foreach v,$(.VARIABLES),$(if $(filter command,$(origin $(v))),$(v)))
 $(foreach v,$(filter-out $(known),$(given)),$(error there is no variable $(v): make help lists them))
+$(foreach v,GDB DRYRUN FORCE AGAIN,$(if $(filter-out 1,$($v)),$(error $v=$($v): say $v=1 or leave it out)))
 export $(filter-out KERNEL_VARIANT MACHINE TEST FROM TO,$(known))
 ifdef CMD
 # A $ in it is for the guest's shell, not for make.

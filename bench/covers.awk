@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-# Writes figures for the cover letters, dir/figures-3.txt to -7.txt, from results.csv.
+# Writes figures for the cover letters, dir/figures-3.txt to figures-7.txt, from results.csv.
 BEGIN {
 	FS = ","
 	features = dir "/figures-5.txt"
@@ -61,16 +61,13 @@ function row(what, kernel, peer, piece,	pair, single) {
 		thousands(pair, "pair", peer, "thp", "2M", "-", 1),
 		thousands(single, "unmap1", peer, "thp", "512M", "2M", 1) >features
 }
-function block(peer, size, piece) {
-	return value["patched", "block", peer, "huge1G", size, piece] / 1000
-}
-function blocks(piece) {
-	return sprintf("  %-8s %8.1f %8.1f %8.1f %9.1f %9.1f\n", piece, block("sparse", "1G", piece),
-		block("sparse", "64G", piece), block("sparse", "1T", piece), block("granule", "1G", piece),
-		block("type1", "1G", piece))
+# Thousands; with a tenth if there are few of them
+function fixed(operation, peer, size, piece,	v) {
+	v = value["patched", operation, peer, "thp", size, piece]
+	return sprintf("%7s", v < 10000 ? sprintf("%.1f", v / 1000) : commas(v / 1000))
 }
 function own(piece) {
-	row("iommu_map()", "patched", "floor", piece)
+	row("floor", "patched", "floor", piece)
 	row("super", "patched", "super", piece)
 }
 function others(piece, times, suffix) {
@@ -80,6 +77,22 @@ function others(piece, times, suffix) {
 	row("COPY" times, "patched", "copy" suffix, piece)
 }
 END {
+	file = dir "/figures-6.txt"
+	print "	                1 GiB      1 TiB    plain mapping" >file
+	for (i = split("2M 4K", block, " "); i >= 1; i--)
+		printf "	%sB   %11s%11s%17s\n", block[i] == "4K" ? "4 Ki" : "2 Mi",
+			commas(value["patched", "block", "sparse", "huge1G", "1G", block[i]]),
+			commas(value["patched", "block", "sparse", "huge1G", "1T", block[i]]),
+			commas(value["patched", "block", "type1", "huge1G", "1G", block[i]]) >file
+	file = dir "/figures-7.txt"
+	print "	map 512 MiB of huge pages, no granule      ", fixed("map", "type1", "512M", "-") >file
+	print "	map them with a granule of 4 KiB           ", fixed("map", "granule", "512M", "4K") >file
+	print "	unmap all of it, no granule                ", fixed("unmap", "type1", "512M", "-") >file
+	print "	unmap all of it, granule of 4 KiB          ", fixed("unmap", "granule", "512M", "4K") >file
+	print "	unmap 4 KiB of a page of 2 MiB             ", fixed("cut", "granule", "512M", "4K") >file
+	print "	unmap the next 4 KiB                       ", fixed("cutnext", "granule", "512M", "4K") >file
+	printf "	unmap 2 MiB of a page of 1 GiB              %7.1f\n", value["patched", "cut", "granule", "huge1G", "1G", "2M"] / 1000 >file
+
 	begin(dir "/figures-3.txt")
 	compare("iommufd MAP, 4 KiB pages", "map", "iommufd", "4k", "512M", "-")
 	compare("iommufd MAP, huge pages", "map", "iommufd", "thp", "512M", "-")
@@ -115,19 +128,4 @@ END {
 		thousands("patched", "register", "super", "4k", "512M", "-") >features
 	printf "Of %d figures of calls that exist, %s more than 2 %% higher than on the\nbase, %d more than 2 %% lower.\n",
 		compared, slower ? slower (slower > 1 ? " are" : " is") : "none is", faster >features
-
-	file = dir "/figures-6.txt"
-	print "           sparse mapping of           granule    plain\n" \
-		"  block      1 GiB   64 GiB    1 TiB     1 GiB   mapping" >file
-	printf "%s%s", blocks("4K"), blocks("2M") >file
-	file = dir "/figures-7.txt"
-	print "                                 map 512 MiB of huge pages   unmap it" >file
-	printf "  no granule                     %25s %10s\n", thousands("patched", "map", "type1", "thp", "512M", "-"),
-		thousands("patched", "unmap", "type1", "thp", "512M", "-") >file
-	printf "  granule of 4 KiB               %25s %10s\n", thousands("patched", "map", "granule", "thp", "512M", "4K"),
-		thousands("patched", "unmap", "granule", "thp", "512M", "4K") >file
-	print "    without this posting                             5,741      7,652\n" >file
-	printf "  unmap 4 KiB of a 2 MiB page           %.1f\n", value["patched", "cut", "granule", "thp", "512M", "4K"] / 1000 >file
-	printf "    4 KiB more of it                    %.1f\n", value["patched", "cutnext", "granule", "thp", "512M", "4K"] / 1000 >file
-	printf "  unmap 2 MiB of a 1 GiB page           %.1f\n", value["patched", "cut", "granule", "huge1G", "1G", "2M"] / 1000 >file
 }

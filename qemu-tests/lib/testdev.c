@@ -116,6 +116,11 @@ int td_write(struct vt_dev *dev, u64 iova, const void *buf, u64 len)
 	return td_rw(dev, iova, (void *)buf, len, VTD_WRITE);
 }
 
+void td_keep(struct vt_dev *dev, bool keep)
+{
+	ASSERT_OK(dev_ioctl(dev, VTD_KEEP, (void *)(uintptr_t)keep));
+}
+
 int td_pinned(struct vt_dev *dev)
 {
 	return dev_ioctl(dev, VTD_PINNED, NULL);

@@ -31,6 +31,8 @@ int td_read(struct vt_dev *dev, u64 iova, void *buf, u64 len);
 int td_write(struct vt_dev *dev, u64 iova, const void *buf, u64 len);
 /* flags: VTD_WRITE, VTD_KTHREAD */
 int td_rw(struct vt_dev *dev, u64 iova, void *buf, u64 len, u32 flags);
+/* Does the device keep its pages when it is told to unmap them? */
+void td_keep(struct vt_dev *dev, bool keep);
 /* How many pages the device has pinned */
 int td_pinned(struct vt_dev *dev);
 /*

@@ -387,7 +387,8 @@ u64 vt_pinned(void);
 u64 vt_meminfo(const char *field);
 /* Set RLIMIT_MEMLOCK of this process, and drop CAP_IPC_LOCK, which would lift it. */
 void vt_limit_locked(u64 bytes);
-void vt_drop_ipc_lock(void);
+/* One of the first 32 capabilities, such as CAP_IPC_LOCK */
+void vt_drop_cap(int number);
 /* A parameter of vfio_iommu_type1; the old value is put back when the test ends. */
 unsigned int vt_get_param(const char *name);
 void vt_set_param(const char *name, unsigned int value);
@@ -501,6 +502,8 @@ void vt_tables_expect(const struct vt_tables *t, const struct vt_info *info, u64
 void vt_expect_tables(struct vt_dev *dev, u64 iova, u64 size, const void *mem, u32 flags,
 		      u64 granule);
 
+/* ---- Calls that must be refused: state.c ---- */
+
 /* Everything that a call must not change if it fails */
 struct vt_state {
 	u32 dma_avail;
@@ -520,6 +523,39 @@ void vt_state_same(struct vt_container *c, const struct vt_state *s, const char 
 	ASSERT_EQ(call, -(err));						\
 	vt_state_same(c, &before_, #call);					\
 } while (0)
+
+/*
+ * The same for tables: of maps, with iova and vaddr relative to those of the macro, and of
+ * unmaps.
+ */
+struct vt_bad_map {
+	u64 iova, vaddr, size;
+	u32 flags;
+	u64 granule;
+	int err;
+};
+
+#define ASSERT_MAPS_REFUSED(c, iova, vaddr, ...) do {				\
+	static const struct vt_bad_map bad_[] = { __VA_ARGS__ };		\
+										\
+	vt_maps_refused(__FILE__, __LINE__, c, iova, vaddr, bad_, ARRAY_SIZE(bad_)); \
+} while (0)
+void vt_maps_refused(const char *file, int line, struct vt_container *c, u64 iova,
+		     const void *vaddr, const struct vt_bad_map *bad, size_t nr);
+
+struct vt_bad_unmap {
+	u64 iova, size;
+	u32 flags;
+	int err;
+};
+
+#define ASSERT_UNMAPS_REFUSED(c, iova, ...) do {				\
+	static const struct vt_bad_unmap bad_[] = { __VA_ARGS__ };		\
+										\
+	vt_unmaps_refused(__FILE__, __LINE__, c, iova, bad_, ARRAY_SIZE(bad_));	\
+} while (0)
+void vt_unmaps_refused(const char *file, int line, struct vt_container *c, u64 iova,
+		       const struct vt_bad_unmap *bad, size_t nr);
 
 /* ---- VFIO_IOMMU_DMA_EXTENTS: extents.c ---- */
 

@@ -10,6 +10,7 @@
 #define VTEST_H
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -312,6 +313,25 @@ u64 vt_copies_stop(struct vt_dev *dev);
 /* Two transfers each, with the bounce page in between */
 void vt_dma_write(struct vt_dev *dev, u64 iova, const void *buf, size_t len);
 void vt_dma_read(struct vt_dev *dev, u64 iova, void *buf, size_t len);
+/*
+ * A worker: a thread that lets a device copy memory, read at one address and written at the
+ * other, until it is told to stop. It fails the test if other data arrives.
+ */
+struct vt_worker {
+	struct vt_dev *dev;
+	u64 from_iova, to_iova;
+	u8 *from, *to;
+	atomic_uint rounds;
+	atomic_bool stop;
+	pthread_t thread;
+};
+
+/* The caller has set the first three lines. */
+void vt_worker_start(struct vt_worker *w);
+/* Has each of them made so many copies? */
+bool vt_workers_did(const struct vt_worker *w, int nr, unsigned int rounds);
+/* Stops them. Returns how many copies they have made together. */
+u64 vt_workers_stop(struct vt_worker *w, int nr);
 /* Writes 64 bytes at p. The device must read them at iova. */
 void vt_expect_read(struct vt_dev *dev, u64 iova, void *p);
 /* What the device writes at iova must arrive at p; and both. */
@@ -414,6 +434,12 @@ void vt_remove_cgroup(void);
 /* How many bytes it is charged with; a field of its memory.stat */
 u64 vt_cgroup_memory(void);
 u64 vt_cgroup_stat(const char *field);
+/*
+ * In a child in it this call must fail for want of memory, change nothing, and not get the
+ * child killed.
+ */
+void vt_expect_enomem(struct vt_container *c,
+		      int (*call)(struct vt_container *c, u64 iova, u64 size), u64 iova, u64 size);
 /* Nobody in it may have been killed for want of memory. */
 void vt_expect_no_oom_kill(void);
 
@@ -656,6 +682,14 @@ void vt_send_fd(int sock, int fd);
 int vt_recv_fd(int sock);
 void vt_tell(int sock, u64 value);
 u64 vt_hear(int sock);
+/* Calls it in a child, which has the same container and another address space. */
+void vt_in_child(void (*fn)(struct vt_container *c), struct vt_container *c);
+/*
+ * Starts this program anew, with the container's descriptors open. There, main() finds what
+ * it hands over, of which vt_handed_over() returns false in any other process.
+ */
+__noreturn void vt_exec(const struct vt_container *c, const void *handover, size_t len);
+bool vt_handed_over(void *handover, size_t len);
 /* Wait for a child that must end by itself with status 0; kill a child that must not. */
 void vt_wait_exit(pid_t pid);
 void vt_kill(pid_t pid);

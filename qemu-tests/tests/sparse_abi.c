@@ -38,19 +38,6 @@ static int empty(struct vt_container *c, u64 first, u64 nr, u64 *n)
 	return vt_unmap(c, BASE + first * U, nr * U, n);
 }
 
-/* A process with the same container and another address space. */
-static void in_child(void (*fn)(struct vt_container *c), struct vt_container *c)
-{
-	pid_t pid = fork();
-
-	ASSERT_GE(pid, 0);
-	if (!pid) {
-		fn(c);
-		exit(0);
-	}
-	vt_wait_exit(pid);
-}
-
 /* ---- Discovery ---- */
 
 static void extension_v2(void)
@@ -506,9 +493,9 @@ static void order_of_another_process(void)
 
 	set_up(&c);
 	ASSERT_OK(fill(&c, 2, 1));
-	in_child(order_in_child, &c);
+	vt_in_child(order_in_child, &c);
 	ASSERT_OK(vt_unmap_vaddr(&c, BASE, SIZE, NULL));
-	in_child(order_in_child, &c);
+	vt_in_child(order_in_child, &c);
 	EXPECT_EQ(vt_locked(), U);
 	EXPECT_EQ(vt_mapped_bytes(&c, 0, 0), U);
 }

@@ -633,31 +633,16 @@ static void dirty_with_edu(void)
 
 #define SZ_1T	(1ull << 40)
 
-/* A child's call fails for want of memory in its cgroup, and the child lives. */
-static void enomem_in_cgroup(struct vt_container *c, bool track)
+static int one_more(struct vt_container *c, u64 iova, u64 size)
 {
-	struct vt_state was;
-	int status, ret;
-	pid_t pid;
-	u64 start;
+	return vt_sparse(c, iova, (void *)SZ_4K, size, VT_RW, SZ_4K);
+}
 
-	vt_state(c, &was);
-	pid = fork();
-	ASSERT_GE(pid, 0);
-	if (!pid) {
-		/* Have what pages this will write, before. */
-		ASSERT_EQ(vt_sparse(c, SZ_1T, (void *)SZ_4K, 0, VT_RW, SZ_4K), -EINVAL);
-		vt_join_cgroup();
-		ret = track ? vt_dirty_start(c) :
-			      vt_sparse(c, 4 * SZ_1T, (void *)SZ_4K, SZ_1T, VT_RW, SZ_4K);
-		_exit(-ret);
-	}
-	ASSERT_EQ(waitpid(pid, &status, 0), pid);
-	ASSERT_TRUE(WIFEXITED(status));
-	ASSERT_EQ(WEXITSTATUS(status), ENOMEM);
-	vt_state_same(c, &was, "ENOMEM");
-	for (start = vt_now(); vt_cgroup_memory() > SZ_1M; usleep(10000))
-		ASSERT_LT(vt_now() - start, 10000000000ull);
+static int track(struct vt_container *c, u64 iova, u64 size)
+{
+	(void)iova;
+	(void)size;
+	return vt_dirty_start(c);
 }
 
 /*
@@ -679,8 +664,8 @@ static void too_large_enomem(void)
 	ASSERT_OK(fill(&c, 1, 1));
 	avail = vt_dma_avail(&c);
 	vt_limit_cgroup("16M");
-	enomem_in_cgroup(&c, false);
-	enomem_in_cgroup(&c, true);
+	vt_expect_enomem(&c, one_more, 4 * SZ_1T, SZ_1T);
+	vt_expect_enomem(&c, track, 0, 0);
 	EXPECT_EQ(vt_dma_avail(&c), avail);
 	/* It is off, for all of them, and they work. */
 	ASSERT_EQ(vt_dirty_get(&c, BASE, NR * U, &word, 8), -EINVAL);
@@ -698,18 +683,6 @@ static void too_large_enomem(void)
 }
 
 /* ---- Other processes ---- */
-
-static void in_child(void (*fn)(struct vt_container *c), struct vt_container *c)
-{
-	pid_t pid = fork();
-
-	ASSERT_GE(pid, 0);
-	if (!pid) {
-		fn(c);
-		exit(0);
-	}
-	vt_wait_exit(pid);
-}
 
 static void child_may_not_fill(struct vt_container *c)
 {
@@ -753,7 +726,7 @@ static void another_process_eperm(void)
 	set_up(&c, VT_MEM_4K, U);
 	avail = vt_dma_avail(&c);
 	ASSERT_OK(fill(&c, 1, 2));
-	in_child(child_may_not_fill, &c);
+	vt_in_child(child_may_not_fill, &c);
 	EXPECT_EQ(vt_locked(), U);
 	/* The child is dead, its mapping is there: nobody can fill it, anybody end it. */
 	EXPECT_EQ(vt_dma_avail(&c), avail - 1);
@@ -763,7 +736,7 @@ static void another_process_eperm(void)
 	ASSERT_OK(pthread_create(&thread, NULL, fill_in_thread, &c));
 	ASSERT_OK(pthread_join(thread, NULL));
 	EXPECT_EQ(vt_locked(), 2 * U);
-	in_child(child_ends_it, &c);
+	vt_in_child(child_ends_it, &c);
 	EXPECT_EQ(vt_locked(), 0);
 	EXPECT_EQ(vt_dma_avail(&c), avail + 1);
 }
@@ -793,7 +766,7 @@ static void vaddr_moves_it(void)
 	ASSERT_OK(fill(&c, 1, 2));
 	ASSERT_OK(vt_unmap_vaddr(&c, BASE, NR * U, &n));
 	EXPECT_EQ(n, 2 * U);
-	in_child(child_gives_vaddr, &c);
+	vt_in_child(child_gives_vaddr, &c);
 	EXPECT_EQ(vt_locked(), 0);
 	ASSERT_REFUSED(&c, fill(&c, 7, 1), EPERM);
 	/* Back again, now that the other one is dead. */
@@ -848,8 +821,6 @@ static void after_exec(const struct handover *h)
 static void exec_with(bool vaddr)
 {
 	struct handover h = { .vaddr = vaddr };
-	char text[16];
-	int fd;
 
 	vt_open_sparse(&h.c);
 	granule = U;
@@ -863,15 +834,7 @@ static void exec_with(bool vaddr)
 	ASSERT_OK(fill(&h.c, 1, 2));
 	if (vaddr)
 		ASSERT_OK(vt_unmap_vaddr(&h.c, BASE, NR * U, NULL));
-	ASSERT_OK(fcntl(h.c.fd, F_SETFD, 0));
-	ASSERT_OK(fcntl(h.c.dev[0].fd, F_SETFD, 0));
-	ASSERT_OK(fcntl(h.c.dev[0].group_fd, F_SETFD, 0));
-	fd = syscall(SYS_memfd_create, "handover", 0);
-	ASSERT_EQ(pwrite(fd, &h, sizeof(h), 0), (ssize_t)sizeof(h));
-	snprintf(text, sizeof(text), "%d", fd);
-	setenv("VTEST_HANDOVER", text, 1);
-	execl("/proc/self/exe", "sparse_life", NULL);
-	FAIL("exec: %s", strerror(errno));
+	vt_exec(&h.c, &h, sizeof(h));
 }
 
 static void exec_new_vaddr(void)
@@ -1051,11 +1014,9 @@ int main(int argc, char **argv)
 		VTEST(killed_with_container),
 		VTEST(last_group_leaves),
 	};
-	const char *handover = getenv("VTEST_HANDOVER");
 	struct handover h;
 
-	if (handover) {
-		ASSERT_EQ(pread(atoi(handover), &h, sizeof(h), 0), (ssize_t)sizeof(h));
+	if (vt_handed_over(&h, sizeof(h))) {
 		after_exec(&h);
 		return vt_failed();
 	}

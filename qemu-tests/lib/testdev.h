@@ -63,7 +63,13 @@ void td_set(const char *param, long long value);
 void td_two_domains(void);
 /* Adds edu device 1, which gets the second domain. */
 struct vt_dev *td_add_second(struct vt_container *c);
-/* After "skip" calls, so many fail to unmap (-1: all), in one domain (0: in any). */
+/* What the kernel says when that device joins; the same when its group has a reserved region. */
+int td_try_second(struct vt_container *c);
+int td_try_reserved(struct vt_container *c, u64 iova, u64 size);
+/*
+ * After "skip" calls, so many fail to unmap (-1: all), in one domain (0: in any). The kernel
+ * may complain.
+ */
 void td_fail_unmaps(int times, int skip, int domain);
 /* After so many maps one fails, and unmapping what was mapped fails, too. */
 void td_fail_to_undo(int skip);

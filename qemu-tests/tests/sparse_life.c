@@ -134,23 +134,8 @@ static void large_pages(void)
 
 static void open_one(struct vt_container *c)
 {
-	td_arm();
-	td_set("refuse_sharing", 1);
+	td_two_domains();
 	vt_open_v2(c);
-}
-
-static struct vt_dev *add_second(struct vt_container *c)
-{
-	u64 refused = td_get("refused");
-	struct vt_dev *dev = vt_add_edu(c, 1);
-
-	ASSERT_GT(td_get("refused"), refused);
-	return dev;
-}
-
-static int try_second(struct vt_container *c)
-{
-	return vt_try_add_group(c, vt_edu_group(1), vt_edu_bdf(1), NULL);
 }
 
 /* Of the granules those with their bit set are what a device has got. */
@@ -185,7 +170,7 @@ static void second_domain(void)
 	ASSERT_OK(fill(&c, 1, 2));
 	ASSERT_OK(fill(&c, 5, 1));
 	avail = vt_dma_avail(&c);
-	second = add_second(&c);
+	second = td_add_second(&c);
 	EXPECT_EQ(vt_locked(), base + 3 * PIECE);
 	EXPECT_EQ(vt_dma_avail(&c), avail);
 	expect_filled(first, 0x26);
@@ -217,7 +202,7 @@ static void second_domain(void)
 	EXPECT_EQ(vt_locked(), base);
 	EXPECT_EQ(vt_dma_avail(&c), avail);
 	/* Empty, into a domain that comes then. */
-	second = add_second(&c);
+	second = td_add_second(&c);
 	ASSERT_OK(fill(&c, 0, 1));
 	expect_filled(first, 1);
 	expect_filled(second, 1);
@@ -238,7 +223,7 @@ static void second_domain_fails(void)
 
 	open_one(&c);
 	set_up(&c, VT_MEM_SCATTERED, SZ_64K);
-	second = add_second(&c);
+	second = td_add_second(&c);
 	base = vt_locked();
 	ASSERT_OK(fill(&c, 0, 1));
 	pinned = vt_pinned();
@@ -275,7 +260,7 @@ static void granule_refused(void)
 	td_need_hiding();
 	for (filled = 0; filled < 2; filled++) {
 		td_set("hide_pgsizes", SZ_2M - SZ_4K);
-		ASSERT_REFUSED(&c, try_second(&c), EINVAL);
+		ASSERT_REFUSED(&c, td_try_second(&c), EINVAL);
 		td_set("hide_pgsizes", 0);
 		ASSERT_OK(fill(&c, 3 * filled, 1));
 		expect_filled(&c.dev[0], filled ? 9 : 1);
@@ -283,21 +268,9 @@ static void granule_refused(void)
 	/* It is empty again, and then it is gone. */
 	ASSERT_OK(vt_unmap_all(&c, NULL));
 	td_set("hide_pgsizes", SZ_2M - SZ_4K);
-	ASSERT_REFUSED(&c, try_second(&c), EINVAL);
+	ASSERT_REFUSED(&c, td_try_second(&c), EINVAL);
 	ASSERT_OK(vt_end_all_sparse(&c, NULL));
-	ASSERT_OK(try_second(&c));
-}
-
-/* May a group with a reserved region here join? */
-static int try_reserved(struct vt_container *c, u64 iova, u64 size)
-{
-	int ret;
-
-	td_set("resv_iova", iova);
-	td_set("resv_size", size);
-	ret = try_second(c);
-	td_set("resv_size", 0);
-	return ret;
+	ASSERT_OK(td_try_second(&c));
 }
 
 static void fill_reserved_in_child(struct vt_container *c)
@@ -317,14 +290,14 @@ static void reserved(void)
 	open_one(&c);
 	set_up(&c, VT_MEM_THP, PIECE);
 	ASSERT_OK(fill(&c, 1, 2));
-	ASSERT_REFUSED(&c, try_reserved(&c, BASE + PIECE, SZ_4K), EINVAL);
-	ASSERT_REFUSED(&c, try_reserved(&c, BASE + PIECE - SZ_4K, SZ_8K), EINVAL);
-	ASSERT_REFUSED(&c, try_reserved(&c, BASE + 3 * PIECE - SZ_4K, SZ_8K), EINVAL);
-	ASSERT_REFUSED(&c, try_reserved(&c, BASE, NR * PIECE), EINVAL);
+	ASSERT_REFUSED(&c, td_try_reserved(&c, BASE + PIECE, SZ_4K), EINVAL);
+	ASSERT_REFUSED(&c, td_try_reserved(&c, BASE + PIECE - SZ_4K, SZ_8K), EINVAL);
+	ASSERT_REFUSED(&c, td_try_reserved(&c, BASE + 3 * PIECE - SZ_4K, SZ_8K), EINVAL);
+	ASSERT_REFUSED(&c, td_try_reserved(&c, BASE, NR * PIECE), EINVAL);
 	expect_filled(&c.dev[0], 6);
 
 	/* Where it is empty: accepted, and no longer to be filled. */
-	ASSERT_OK(try_reserved(&c, BASE + 4 * PIECE + SZ_64K, PIECE));
+	ASSERT_OK(td_try_reserved(&c, BASE + 4 * PIECE + SZ_64K, PIECE));
 	ASSERT_REFUSED(&c, fill(&c, 4, 1), EINVAL);
 	ASSERT_REFUSED(&c, fill(&c, 5, 1), EINVAL);
 	ASSERT_REFUSED(&c, fill(&c, 3, 2), EINVAL);

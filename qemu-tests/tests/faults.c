@@ -8,7 +8,6 @@
 
 #include "../lib/testdev.h"
 
-#define DEBUG	"/sys/kernel/debug"
 #define IOVA	0x40000000ull
 #define SIZE	(4 * SZ_2M)
 #define MAX_NTH	2000
@@ -426,26 +425,6 @@ static void detach_two_domains(void)
 	leave(2);
 }
 
-/* Nothing of all this was lost. */
-static void no_leaks(void)
-{
-	static char report[65536];
-	int i;
-
-	if (access(DEBUG "/kmemleak", R_OK))
-		SKIP("no kmemleak");
-	for (i = 0; i < 2; i++) {
-		/* It does not look at objects younger than 5 seconds. */
-		sleep(6);
-		ASSERT_OK(vt_write_file(DEBUG "/kmemleak", "scan"));
-	}
-	ASSERT_GE(vt_read_file(DEBUG "/kmemleak", report, sizeof(report)), 0);
-	if (*report) {
-		fputs(report, stdout);
-		FAIL("kmemleak has something to report");
-	}
-}
-
 VTEST_MAIN(
 	VTEST(map_plain),
 	VTEST(map_4k),
@@ -460,5 +439,4 @@ VTEST_MAIN(
 	VTEST(extents),
 	VTEST(detach_one_domain),
 	VTEST(detach_two_domains),
-	VTEST(no_leaks),
 )

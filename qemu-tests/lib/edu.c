@@ -171,6 +171,55 @@ void vt_dma_read(struct vt_dev *dev, u64 iova, void *buf, size_t len)
 	memcpy(buf, dev->bounce, len);
 }
 
+static void *work(void *arg)
+{
+	struct vt_worker *w = arg;
+
+	while (!w->stop) {
+		vt_fill(w->from, VT_DMA_MAX, w->rounds);
+		memset(w->to, 0, VT_DMA_MAX);
+		vt_dma_load_start(w->dev, w->from_iova, VT_DMA_MAX);
+		vt_dma_wait(w->dev);
+		vt_dma_store_start(w->dev, w->to_iova, VT_DMA_MAX);
+		vt_dma_wait(w->dev);
+		if (!vt_filled(w->to, VT_DMA_MAX, w->rounds))
+			FAIL("%s: round %u: data is wrong", w->dev->name, w->rounds);
+		w->rounds++;
+	}
+	return NULL;
+}
+
+void vt_worker_start(struct vt_worker *w)
+{
+	w->rounds = 0;
+	w->stop = false;
+	ASSERT_OK(pthread_create(&w->thread, NULL, work, w));
+}
+
+bool vt_workers_did(const struct vt_worker *w, int nr, unsigned int rounds)
+{
+	int k;
+
+	for (k = 0; k < nr; k++)
+		if (w[k].rounds < rounds)
+			return false;
+	return true;
+}
+
+u64 vt_workers_stop(struct vt_worker *w, int nr)
+{
+	u64 rounds = 0;
+	int k;
+
+	for (k = 0; k < nr; k++)
+		w[k].stop = true;
+	for (k = 0; k < nr; k++) {
+		ASSERT_OK(pthread_join(w[k].thread, NULL));
+		rounds += w[k].rounds;
+	}
+	return rounds;
+}
+
 void vt_expect_read(struct vt_dev *dev, u64 iova, void *p)
 {
 	static u64 seed;

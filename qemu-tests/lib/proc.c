@@ -143,13 +143,13 @@ u64 vt_pinned(void)
 	       strtoull(released + strlen(r), NULL, 10);
 }
 
-void vt_drop_ipc_lock(void)
+void vt_drop_cap(int number)
 {
 	struct __user_cap_header_struct hdr = { .version = _LINUX_CAPABILITY_VERSION_3 };
 	struct __user_cap_data_struct cap[2];
 
 	ASSERT_OK(syscall(SYS_capget, &hdr, cap));
-	cap[0].effective &= ~(1u << CAP_IPC_LOCK);
+	cap[0].effective &= ~(1u << number);
 	ASSERT_OK(syscall(SYS_capset, &hdr, cap));
 }
 
@@ -158,7 +158,7 @@ void vt_limit_locked(u64 bytes)
 	struct rlimit lim = { .rlim_cur = bytes, .rlim_max = bytes };
 
 	ASSERT_OK(setrlimit(RLIMIT_MEMLOCK, &lim));
-	vt_drop_ipc_lock();
+	vt_drop_cap(CAP_IPC_LOCK);
 }
 
 static struct {

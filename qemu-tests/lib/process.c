@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 
 #include "vtest.h"
 
@@ -94,6 +95,45 @@ void vt_kill(pid_t pid)
 	ASSERT_EQ(waitpid(pid, &status, 0), pid);
 	if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGKILL)
 		FAIL("the child left by itself, status %#x", status);
+}
+
+void vt_in_child(void (*fn)(struct vt_container *c), struct vt_container *c)
+{
+	pid_t pid = fork();
+
+	ASSERT_GE(pid, 0);
+	if (!pid) {
+		fn(c);
+		exit(0);
+	}
+	vt_wait_exit(pid);
+}
+
+#define HANDOVER	"VTEST_HANDOVER"
+
+void vt_exec(const struct vt_container *c, const void *handover, size_t len)
+{
+	int fd = syscall(SYS_memfd_create, "handover", 0);
+	char text[16];
+
+	vt_keep_open(c->fd);
+	vt_keep_open(c->dev[0].fd);
+	vt_keep_open(c->dev[0].group_fd);
+	ASSERT_EQ(pwrite(fd, handover, len, 0), (ssize_t)len);
+	snprintf(text, sizeof(text), "%d", fd);
+	setenv(HANDOVER, text, 1);
+	execl("/proc/self/exe", "vtest", NULL);
+	FAIL("exec: %s", strerror(errno));
+}
+
+bool vt_handed_over(void *handover, size_t len)
+{
+	const char *fd = getenv(HANDOVER);
+
+	if (!fd)
+		return false;
+	ASSERT_EQ(pread(atoi(fd), handover, len, 0), (ssize_t)len);
+	return true;
 }
 
 void vt_keep_open(int fd)

@@ -463,36 +463,3 @@ void vt_expect_tables(struct vt_dev *dev, u64 iova, u64 size, const void *mem, u
 	vt_tables_expect(&t, &info, iova, size, mem, flags, granule, NULL);
 	vt_tables_free(&t);
 }
-
-void vt_state(struct vt_container *c, struct vt_state *s)
-{
-	struct vt_tables t;
-	size_t i;
-
-	memset(s, 0, sizeof(*s));
-	s->dma_avail = vt_dma_avail(c);
-	s->locked = vt_locked();
-	if (c->dev[0].group < 0 || !vt_tables_known(&c->dev[0]))
-		return;
-	vt_tables_read(&c->dev[0], &t);
-	s->tables = 0xcbf29ce484222325ull;
-	for (i = 0; i < t.nr; i++) {
-		s->tables = (s->tables ^ t.pte[i].iova ^ t.pte[i].size) * 0x100000001b3ull;
-		s->tables = (s->tables ^ t.pte[i].phys ^ t.pte[i].read ^ 2 * t.pte[i].write) *
-			    0x100000001b3ull;
-	}
-	vt_tables_free(&t);
-}
-
-void vt_state_same(struct vt_container *c, const struct vt_state *s, const char *after)
-{
-	struct vt_state now;
-
-	vt_state(c, &now);
-	if (now.dma_avail != s->dma_avail)
-		FAIL("%s: %u DMA entries free, before %u", after, now.dma_avail, s->dma_avail);
-	if (now.locked != s->locked)
-		FAIL("%s: %llu bytes locked, before %llu", after, now.locked, s->locked);
-	if (now.tables != s->tables)
-		FAIL("%s: the page tables have changed", after);
-}

@@ -116,6 +116,11 @@ int td_write(struct vt_dev *dev, u64 iova, const void *buf, u64 len)
 	return td_rw(dev, iova, (void *)buf, len, VTD_WRITE);
 }
 
+void td_keep(struct vt_dev *dev, bool keep)
+{
+	ASSERT_OK(dev_ioctl(dev, VTD_KEEP, (void *)(uintptr_t)keep));
+}
+
 int td_pinned(struct vt_dev *dev)
 {
 	return dev_ioctl(dev, VTD_PINNED, NULL);
@@ -201,8 +206,31 @@ struct vt_dev *td_add_second(struct vt_container *c)
 	return dev;
 }
 
+int td_try_second(struct vt_container *c)
+{
+	return vt_try_add_group(c, vt_edu_group(1), vt_edu_bdf(1), NULL);
+}
+
+int td_try_reserved(struct vt_container *c, u64 iova, u64 size)
+{
+	int ret;
+
+	td_set("resv_iova", iova);
+	td_set("resv_size", size);
+	ret = td_try_second(c);
+	td_set("resv_size", 0);
+	return ret;
+}
+
+static void may_complain(void)
+{
+	vt_kernel_may_say("cut here|WARNING: .*vfio_(iommu_type1|super)|^ *Call Trace:");
+}
+
 void td_fail_unmaps(int times, int skip, int domain)
 {
+	if (times)
+		may_complain();
 	td_set("fail_unmap_domain", domain);
 	td_set("fail_unmap_skip", skip);
 	td_set("fail_unmap_times", times);
@@ -210,6 +238,7 @@ void td_fail_unmaps(int times, int skip, int domain)
 
 void td_fail_to_undo(int skip)
 {
+	may_complain();
 	td_set("fail_map_skip", skip);
 	td_set("fail_map_times", 1);
 	td_set("fail_unmap_times", -1);

@@ -31,6 +31,8 @@ int td_read(struct vt_dev *dev, u64 iova, void *buf, u64 len);
 int td_write(struct vt_dev *dev, u64 iova, const void *buf, u64 len);
 /* flags: VTD_WRITE, VTD_KTHREAD */
 int td_rw(struct vt_dev *dev, u64 iova, void *buf, u64 len, u32 flags);
+/* Does the device keep its pages when it is told to unmap them? */
+void td_keep(struct vt_dev *dev, bool keep);
 /* How many pages the device has pinned */
 int td_pinned(struct vt_dev *dev);
 /*
@@ -61,7 +63,13 @@ void td_set(const char *param, long long value);
 void td_two_domains(void);
 /* Adds edu device 1, which gets the second domain. */
 struct vt_dev *td_add_second(struct vt_container *c);
-/* After "skip" calls, so many fail to unmap (-1: all), in one domain (0: in any). */
+/* What the kernel says when that device joins; the same when its group has a reserved region. */
+int td_try_second(struct vt_container *c);
+int td_try_reserved(struct vt_container *c, u64 iova, u64 size);
+/*
+ * After "skip" calls, so many fail to unmap (-1: all), in one domain (0: in any). The kernel
+ * may complain.
+ */
 void td_fail_unmaps(int times, int skip, int domain);
 /* After so many maps one fails, and unmapping what was mapped fails, too. */
 void td_fail_to_undo(int skip);

@@ -10,6 +10,7 @@
 #define VTEST_H
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -312,6 +313,25 @@ u64 vt_copies_stop(struct vt_dev *dev);
 /* Two transfers each, with the bounce page in between */
 void vt_dma_write(struct vt_dev *dev, u64 iova, const void *buf, size_t len);
 void vt_dma_read(struct vt_dev *dev, u64 iova, void *buf, size_t len);
+/*
+ * A worker: a thread that lets a device copy memory, read at one address and written at the
+ * other, until it is told to stop. It fails the test if other data arrives.
+ */
+struct vt_worker {
+	struct vt_dev *dev;
+	u64 from_iova, to_iova;
+	u8 *from, *to;
+	atomic_uint rounds;
+	atomic_bool stop;
+	pthread_t thread;
+};
+
+/* The caller has set the first three lines. */
+void vt_worker_start(struct vt_worker *w);
+/* Has each of them made so many copies? */
+bool vt_workers_did(const struct vt_worker *w, int nr, unsigned int rounds);
+/* Stops them. Returns how many copies they have made together. */
+u64 vt_workers_stop(struct vt_worker *w, int nr);
 /* Writes 64 bytes at p. The device must read them at iova. */
 void vt_expect_read(struct vt_dev *dev, u64 iova, void *p);
 /* What the device writes at iova must arrive at p; and both. */
@@ -387,7 +407,8 @@ u64 vt_pinned(void);
 u64 vt_meminfo(const char *field);
 /* Set RLIMIT_MEMLOCK of this process, and drop CAP_IPC_LOCK, which would lift it. */
 void vt_limit_locked(u64 bytes);
-void vt_drop_ipc_lock(void);
+/* One of the first 32 capabilities, such as CAP_IPC_LOCK */
+void vt_drop_cap(int number);
 /* A parameter of vfio_iommu_type1; the old value is put back when the test ends. */
 unsigned int vt_get_param(const char *name);
 void vt_set_param(const char *name, unsigned int value);
@@ -413,6 +434,12 @@ void vt_remove_cgroup(void);
 /* How many bytes it is charged with; a field of its memory.stat */
 u64 vt_cgroup_memory(void);
 u64 vt_cgroup_stat(const char *field);
+/*
+ * In a child in it this call must fail for want of memory, change nothing, and not get the
+ * child killed.
+ */
+void vt_expect_enomem(struct vt_container *c,
+		      int (*call)(struct vt_container *c, u64 iova, u64 size), u64 iova, u64 size);
 /* Nobody in it may have been killed for want of memory. */
 void vt_expect_no_oom_kill(void);
 
@@ -501,6 +528,8 @@ void vt_tables_expect(const struct vt_tables *t, const struct vt_info *info, u64
 void vt_expect_tables(struct vt_dev *dev, u64 iova, u64 size, const void *mem, u32 flags,
 		      u64 granule);
 
+/* ---- Calls that must be refused: state.c ---- */
+
 /* Everything that a call must not change if it fails */
 struct vt_state {
 	u32 dma_avail;
@@ -520,6 +549,39 @@ void vt_state_same(struct vt_container *c, const struct vt_state *s, const char 
 	ASSERT_EQ(call, -(err));						\
 	vt_state_same(c, &before_, #call);					\
 } while (0)
+
+/*
+ * The same for tables: of maps, with iova and vaddr relative to those of the macro, and of
+ * unmaps.
+ */
+struct vt_bad_map {
+	u64 iova, vaddr, size;
+	u32 flags;
+	u64 granule;
+	int err;
+};
+
+#define ASSERT_MAPS_REFUSED(c, iova, vaddr, ...) do {				\
+	static const struct vt_bad_map bad_[] = { __VA_ARGS__ };		\
+										\
+	vt_maps_refused(__FILE__, __LINE__, c, iova, vaddr, bad_, ARRAY_SIZE(bad_)); \
+} while (0)
+void vt_maps_refused(const char *file, int line, struct vt_container *c, u64 iova,
+		     const void *vaddr, const struct vt_bad_map *bad, size_t nr);
+
+struct vt_bad_unmap {
+	u64 iova, size;
+	u32 flags;
+	int err;
+};
+
+#define ASSERT_UNMAPS_REFUSED(c, iova, ...) do {				\
+	static const struct vt_bad_unmap bad_[] = { __VA_ARGS__ };		\
+										\
+	vt_unmaps_refused(__FILE__, __LINE__, c, iova, bad_, ARRAY_SIZE(bad_));	\
+} while (0)
+void vt_unmaps_refused(const char *file, int line, struct vt_container *c, u64 iova,
+		       const struct vt_bad_unmap *bad, size_t nr);
 
 /* ---- VFIO_IOMMU_DMA_EXTENTS: extents.c ---- */
 
@@ -620,6 +682,14 @@ void vt_send_fd(int sock, int fd);
 int vt_recv_fd(int sock);
 void vt_tell(int sock, u64 value);
 u64 vt_hear(int sock);
+/* Calls it in a child, which has the same container and another address space. */
+void vt_in_child(void (*fn)(struct vt_container *c), struct vt_container *c);
+/*
+ * Starts this program anew, with the container's descriptors open. There, main() finds what
+ * it hands over, of which vt_handed_over() returns false in any other process.
+ */
+__noreturn void vt_exec(const struct vt_container *c, const void *handover, size_t len);
+bool vt_handed_over(void *handover, size_t len);
 /* Wait for a child that must end by itself with status 0; kill a child that must not. */
 void vt_wait_exit(pid_t pid);
 void vt_kill(pid_t pid);

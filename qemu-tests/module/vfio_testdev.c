@@ -53,6 +53,7 @@ struct vtd {
 	int npinned;
 	u32 nevents;
 	struct vtd_event events[VTD_MAX_EVENTS];
+	bool keep;			/* VTD_KEEP */
 	struct vtd_pin late;		/* VTD_PIN_LATE, npages 0: none */
 	int late_ret;
 };
@@ -331,6 +332,11 @@ static long vtd_ioctl(struct vfio_device *vdev, unsigned int cmd,
 		if (copy_from_user(&pin, uarg, sizeof(pin)))
 			return -EFAULT;
 		return vtd_do_pin_late(vtd, &pin);
+	case VTD_KEEP:
+		mutex_lock(&vtd->lock);
+		vtd->keep = arg;
+		mutex_unlock(&vtd->lock);
+		return 0;
 	case VTD_PINNED:
 		mutex_lock(&vtd->lock);
 		ret = vtd->npinned;
@@ -351,7 +357,9 @@ static void vtd_dma_unmap(struct vfio_device *vdev, u64 iova, u64 size)
 		vtd->events[vtd->nevents] =
 			(struct vtd_event){ .iova = iova, .size = size };
 	vtd->nevents++;
-	vtd_unpin_range(vtd, iova >> PAGE_SHIFT, vtd_last_index(iova, size));
+	if (!vtd->keep)
+		vtd_unpin_range(vtd, iova >> PAGE_SHIFT,
+				vtd_last_index(iova, size));
 	if (vtd->late.npages &&
 	    (vtd->late.iova < iova || vtd->late.iova - iova >= size)) {
 		vtd->late_ret = vtd_pin_pages(vtd, &vtd->late, &page);
@@ -371,6 +379,7 @@ static void vtd_close(struct vfio_device *vdev)
 
 	mutex_lock(&vtd->lock);
 	vtd_unpin_range(vtd, 0, ULONG_MAX);
+	vtd->keep = false;
 	vtd->nevents = 0;
 	vtd->late.npages = 0;
 	vtd->late_ret = -ENODATA;

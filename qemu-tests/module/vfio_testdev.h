@@ -54,5 +54,7 @@ struct vtd_log {
  * that callback. Returns what the last such call has returned, -ENODATA if there was none.
  */
 #define VTD_PIN_LATE	_IOW('V', 0x85, struct vtd_pin)
+/* Unpin (0) or keep (1) pages when the device is told to unmap them */
+#define VTD_KEEP	_IO('V', 0x86)
 
 #endif

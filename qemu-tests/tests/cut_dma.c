@@ -19,9 +19,9 @@ static void expect_copy(struct vt_dev *dev, u8 *from, u8 *to)
 {
 	static u64 value;
 
-	__atomic_store_n((u64 *)from, ++value, __ATOMIC_SEQ_CST);
+	atomic_store((_Atomic u64 *)from, ++value);
 	vt_copies_wait(dev);
-	ASSERT_EQ(__atomic_load_n((u64 *)to, __ATOMIC_SEQ_CST), value);
+	ASSERT_EQ(atomic_load((_Atomic u64 *)to), value);
 }
 
 /* Cuts one of two pages in turn. The one that the device does not use is mapped anew. */

@@ -23,11 +23,6 @@ static struct vt_dev *open_two(struct vt_container *c)
 	return td_add_second(c);
 }
 
-static int try_second(struct vt_container *c)
-{
-	return vt_try_add_group(c, vt_edu_group(1), vt_edu_bdf(1), NULL);
-}
-
 struct piece {
 	void *vaddr;		/* NULL: a hole */
 	u32 flags;
@@ -268,12 +263,12 @@ static void pgsize_refused(void)
 
 	td_need_hiding();
 	td_set("hide_pgsizes", SZ_2M - SZ_4K);
-	EXPECT_EQ(try_second(&c), -EINVAL);
+	EXPECT_EQ(td_try_second(&c), -EINVAL);
 	expect_unharmed(&c, p, locked, &info);
 
 	/* A whole 2 MiB hole changes nothing: the rest of it is 64 KiB pieces. */
 	ASSERT_OK(vt_unmap(&c, IOVA, PIECE, NULL));
-	EXPECT_EQ(try_second(&c), -EINVAL);
+	EXPECT_EQ(td_try_second(&c), -EINVAL);
 
 	td_set("hide_pgsizes", 0);
 	td_add_second(&c);
@@ -354,18 +349,6 @@ static void pgsize_mixed(void)
 	vt_close(&c);
 }
 
-/* Lets a group with a reserved region here join. Returns what the kernel says. */
-static int try_reserved(struct vt_container *c, u64 iova, u64 size)
-{
-	int ret;
-
-	td_set("resv_iova", iova);
-	td_set("resv_size", size);
-	ret = try_second(c);
-	td_set("resv_size", 0);
-	return ret;
-}
-
 static bool in_ranges(const struct vt_info *info, u64 iova)
 {
 	unsigned int i;
@@ -390,9 +373,9 @@ static void reserved_plain(void)
 	set_pieces(p, mem, 0);
 	vt_info(&c, &info);
 	locked = vt_locked();
-	EXPECT_EQ(try_reserved(&c, IOVA + SIZE - SZ_4K, SZ_64K), -EINVAL);
+	EXPECT_EQ(td_try_reserved(&c, IOVA + SIZE - SZ_4K, SZ_64K), -EINVAL);
 	expect_unharmed(&c, p, locked, &info);
-	EXPECT_EQ(try_reserved(&c, IOVA + SIZE, SZ_64K), 0);
+	EXPECT_EQ(td_try_reserved(&c, IOVA + SIZE, SZ_64K), 0);
 	EXPECT_EQ(vt_map(&c, IOVA + SIZE, mem, SZ_64K, VT_RW, 0), -EINVAL);
 	vt_close(&c);
 }
@@ -418,19 +401,19 @@ static void reserved_holes(void)
 	locked = vt_locked();
 
 	/* In a piece, over the edge of one on either side, over all of it. */
-	EXPECT_EQ(try_reserved(&c, IOVA + PIECE, SZ_4K), -EINVAL);
-	EXPECT_EQ(try_reserved(&c, IOVA + 2 * PIECE - SZ_4K, SZ_8K), -EINVAL);
-	EXPECT_EQ(try_reserved(&c, IOVA + 4 * PIECE - SZ_4K, SZ_8K), -EINVAL);
-	EXPECT_EQ(try_reserved(&c, IOVA + 2 * PIECE, 3 * PIECE), -EINVAL);
-	EXPECT_EQ(try_reserved(&c, 0x1000000, SZ_1G), -EINVAL);
+	EXPECT_EQ(td_try_reserved(&c, IOVA + PIECE, SZ_4K), -EINVAL);
+	EXPECT_EQ(td_try_reserved(&c, IOVA + 2 * PIECE - SZ_4K, SZ_8K), -EINVAL);
+	EXPECT_EQ(td_try_reserved(&c, IOVA + 4 * PIECE - SZ_4K, SZ_8K), -EINVAL);
+	EXPECT_EQ(td_try_reserved(&c, IOVA + 2 * PIECE, 3 * PIECE), -EINVAL);
+	EXPECT_EQ(td_try_reserved(&c, 0x1000000, SZ_1G), -EINVAL);
 	/* In a hole, but something else lives there. */
-	EXPECT_EQ(try_reserved(&c, IOVA + 6 * PIECE + SZ_64K - SZ_4K, SZ_8K), -EINVAL);
+	EXPECT_EQ(td_try_reserved(&c, IOVA + 6 * PIECE + SZ_64K - SZ_4K, SZ_8K), -EINVAL);
 	EXPECT_EQ(vt_locked(), locked);
 	EXPECT_EQ(vt_map(&c, IOVA + 2 * PIECE, mem, PIECE, VT_RW, 0), 0);
 	ASSERT_OK(vt_unmap(&c, IOVA + 2 * PIECE, PIECE, NULL));
 
 	/* Wholly in a hole: accepted, and no longer to be mapped. */
-	EXPECT_EQ(try_reserved(&c, IOVA + 2 * PIECE + SZ_64K, 2 * PIECE - SZ_64K), 0);
+	EXPECT_EQ(td_try_reserved(&c, IOVA + 2 * PIECE + SZ_64K, 2 * PIECE - SZ_64K), 0);
 	EXPECT_EQ(vt_locked(), locked);
 	vt_info(&c, &info);
 	EXPECT_EQ(in_ranges(&info, IOVA + 3 * PIECE), 0);
@@ -442,17 +425,11 @@ static void reserved_holes(void)
 	vt_close(&c);
 }
 
-/* From now on so many calls of iommu_unmap() fail, after some that do not. */
 /*
  * An IOMMU driver may not fail an unmap. If one does, the kernel warns and the call returns
  * -EIO. The mapping is gone, but its pages stay pinned and charged for good, since a device
  * may still reach them.
  */
-static void fail_unmaps(int times, int skip, int domain)
-{
-	vt_kernel_may_say("cut here|WARNING: .*vfio_iommu_type1|^ *Call Trace:");
-	td_fail_unmaps(times, skip, domain);
-}
 
 /* So much stays charged for good. */
 static void lost(u64 size)
@@ -477,7 +454,7 @@ static void unmap_fails_one(void)
 	set_pieces(p, mem, PIECE);
 	avail = vt_dma_avail(&c);
 
-	fail_unmaps(-1, 0, 0);
+	td_fail_unmaps(-1, 0, 0);
 	EXPECT_EQ(vt_unmap(&c, IOVA + 3 * PIECE, PIECE, NULL), -EIO);
 	td_fail_unmaps(0, 0, 0);
 	lost(PIECE);
@@ -511,7 +488,7 @@ static void unmap_fails_midway(void)
 	base = vt_locked();
 	for (at = 0; at < SZ_1M; at += SZ_64K)
 		ASSERT_OK(vt_map(&c, IOVA + at, mem + at, SZ_64K, VT_RW, SZ_4K));
-	fail_unmaps(1, 5, 0);
+	td_fail_unmaps(1, 5, 0);
 	EXPECT_EQ(vt_unmap(&c, IOVA, SZ_1M, NULL), -EIO);
 	td_fail_unmaps(0, 0, 0);
 	lost(SZ_64K);
@@ -540,7 +517,7 @@ static void unmap_fails_last(void)
 	mem = vt_alloc(VT_MEM_THP, SZ_2M);
 	base = vt_locked();
 	ASSERT_OK(vt_map(&c, at, mem, SZ_2M, VT_RW, SZ_64K));
-	fail_unmaps(-1, 0, 0);
+	td_fail_unmaps(-1, 0, 0);
 	EXPECT_EQ(vt_unmap(&c, at, SZ_2M, NULL), -EIO);
 	td_fail_unmaps(0, 0, 0);
 	lost(SZ_2M);
@@ -564,7 +541,7 @@ static void unmap_fails_two(int domain)
 	base = vt_locked();
 	ASSERT_OK(vt_map(&c, IOVA, mem, SIZE, VT_RW, PIECE));
 
-	fail_unmaps(-1, 0, domain);
+	td_fail_unmaps(-1, 0, domain);
 	EXPECT_EQ(vt_unmap(&c, IOVA + 3 * PIECE, PIECE, NULL), -EIO);
 	td_fail_unmaps(0, 0, 0);
 	lost(PIECE);
@@ -604,7 +581,7 @@ static void teardown_fails(void)
 		base = vt_locked();
 		ASSERT_OK(vt_map(&c, IOVA, mem, PIECE, VT_RW, PIECE));
 		vt_remove(&c.dev[1]);
-		fail_unmaps(-1, 0, domain);
+		td_fail_unmaps(-1, 0, domain);
 		vt_close(&c);
 		td_fail_unmaps(0, 0, 0);
 		lost(PIECE);
@@ -635,7 +612,6 @@ static void undo_fails(enum vt_mem kind, bool two)
 
 	/* The first call that maps, the second, and so on, as many as there are */
 	for (i = 0; i < 5; i++, iova += SZ_1G) {
-		fail_unmaps(0, 0, 0);
 		td_fail_to_undo(i);
 		ret = vt_map(&c, iova, mem, SIZE, VT_RW, SZ_4K);
 		td_set("fail_map_times", 0);
@@ -707,13 +683,12 @@ static void replay_undo_fails(void)
 		u64 left;
 		int ret;
 
-		fail_unmaps(0, 0, 0);
 		td_fail_to_undo(i);
-		ret = try_second(&c);
+		ret = td_try_second(&c);
 		td_set("fail_map_times", 0);
 		td_fail_unmaps(0, 0, 0);
 		if (!ret) {
-			/* No call is left to fail: the device is there, but try_second() has lost it. */
+			/* No call is left to fail: the device is there, but td_try_second() has lost it. */
 			ASSERT_GT(i, 1);
 			vt_remove(&c.dev[1]);
 			break;

@@ -173,9 +173,10 @@ static void granule_larger_than_size_einval(void)
 	u8 *p = pages(SZ_64K);
 
 	vt_open_granule(&c);
-	ASSERT_REFUSED(&c, vt_map(&c, BASE, p, SZ_64K, VT_RW, 2 * SZ_64K), EINVAL);
-	ASSERT_REFUSED(&c, vt_map(&c, BASE, p, SZ_64K, VT_RW, 1ull << 63), EINVAL);
-	ASSERT_REFUSED(&c, vt_map(&c, 0, p, SZ_64K, VT_RW, 1ull << 63), EINVAL);
+	ASSERT_MAPS_REFUSED(&c, BASE, p,
+		{ 0, 0, SZ_64K, VT_RW, 2 * SZ_64K, EINVAL },
+		{ 0, 0, SZ_64K, VT_RW, 1ull << 63, EINVAL },
+		{ -BASE, 0, SZ_64K, VT_RW, 1ull << 63, EINVAL });
 	ASSERT_OK(vt_map(&c, BASE, p, SZ_64K, VT_RW, SZ_64K));
 }
 
@@ -185,14 +186,15 @@ static void misaligned_einval(void)
 	u8 *p = pages(SZ_4M);
 
 	vt_open_granule(&c);
-	ASSERT_REFUSED(&c, vt_map(&c, BASE + SZ_4K, p, SZ_64K, VT_RW, SZ_8K), EINVAL);
-	ASSERT_REFUSED(&c, vt_map(&c, BASE + SZ_1M, p, SZ_2M, VT_RW, SZ_2M), EINVAL);
-	ASSERT_REFUSED(&c, vt_map(&c, BASE, p, SZ_64K - SZ_4K, VT_RW, SZ_8K), EINVAL);
-	ASSERT_REFUSED(&c, vt_map(&c, BASE, p, SZ_2M + SZ_1M, VT_RW, SZ_2M), EINVAL);
-	ASSERT_REFUSED(&c, vt_map(&c, BASE, p, 0, VT_RW, SZ_4K), EINVAL);
-	ASSERT_REFUSED(&c, vt_map(&c, BASE + 1, p, SZ_64K, VT_RW, SZ_4K), EINVAL);
-	ASSERT_REFUSED(&c, vt_map(&c, BASE, p + 1, SZ_64K, VT_RW, SZ_4K), EINVAL);
-	ASSERT_REFUSED(&c, vt_map(&c, BASE, p + 512, SZ_2M, VT_RW, SZ_2M), EINVAL);
+	ASSERT_MAPS_REFUSED(&c, BASE, p,
+		{ SZ_4K, 0, SZ_64K, VT_RW, SZ_8K, EINVAL },
+		{ SZ_1M, 0, SZ_2M, VT_RW, SZ_2M, EINVAL },
+		{ 0, 0, SZ_64K - SZ_4K, VT_RW, SZ_8K, EINVAL },
+		{ 0, 0, SZ_2M + SZ_1M, VT_RW, SZ_2M, EINVAL },
+		{ 0, 0, 0, VT_RW, SZ_4K, EINVAL },
+		{ 1, 0, SZ_64K, VT_RW, SZ_4K, EINVAL },
+		{ 0, 1, SZ_64K, VT_RW, SZ_4K, EINVAL },
+		{ 0, 512, SZ_2M, VT_RW, SZ_2M, EINVAL });
 }
 
 static void vaddr_only_page_aligned(void)
@@ -347,15 +349,16 @@ static void overlap_eexist(void)
 	ASSERT_OK(vt_unmap(&c, BASE + 2 * SZ_64K, 2 * SZ_64K, NULL));
 
 	/* Pieces that are mapped, in part or whole, with and without a granule. */
-	ASSERT_REFUSED(&c, vt_map(&c, BASE, p, 8 * SZ_64K, VT_RW, SZ_64K), EEXIST);
-	ASSERT_REFUSED(&c, vt_map(&c, BASE, p, SZ_4K, VT_RW, 0), EEXIST);
-	ASSERT_REFUSED(&c, vt_map(&c, BASE + SZ_64K, p, SZ_64K, VT_RW, SZ_4K), EEXIST);
-	ASSERT_REFUSED(&c, vt_map(&c, BASE + SZ_64K, p, 2 * SZ_64K, VT_RW, SZ_64K), EEXIST);
-	ASSERT_REFUSED(&c, vt_map(&c, BASE + 3 * SZ_64K, p, 2 * SZ_64K, VT_RW, SZ_64K), EEXIST);
-	ASSERT_REFUSED(&c, vt_map(&c, BASE + SZ_64K, p, 4 * SZ_64K, VT_RW, 0), EEXIST);
-	ASSERT_REFUSED(&c, vt_map(&c, BASE + 4 * SZ_64K - SZ_4K, p, SZ_8K, VT_RW, 0), EEXIST);
-	ASSERT_REFUSED(&c, vt_map(&c, BASE + 2 * SZ_64K - SZ_4K, p, SZ_8K, VT_RW, 0), EEXIST);
-	ASSERT_REFUSED(&c, vt_map(&c, BASE - SZ_64K, p, 2 * SZ_64K, VT_RW, 0), EEXIST);
+	ASSERT_MAPS_REFUSED(&c, BASE, p,
+		{ 0, 0, 8 * SZ_64K, VT_RW, SZ_64K, EEXIST },
+		{ 0, 0, SZ_4K, VT_RW, 0, EEXIST },
+		{ SZ_64K, 0, SZ_64K, VT_RW, SZ_4K, EEXIST },
+		{ SZ_64K, 0, 2 * SZ_64K, VT_RW, SZ_64K, EEXIST },
+		{ 3 * SZ_64K, 0, 2 * SZ_64K, VT_RW, SZ_64K, EEXIST },
+		{ SZ_64K, 0, 4 * SZ_64K, VT_RW, 0, EEXIST },
+		{ 4 * SZ_64K - SZ_4K, 0, SZ_8K, VT_RW, 0, EEXIST },
+		{ 2 * SZ_64K - SZ_4K, 0, SZ_8K, VT_RW, 0, EEXIST },
+		{ -SZ_64K, 0, 2 * SZ_64K, VT_RW, 0, EEXIST });
 
 	/* The hole is free, in parts and to its ends. */
 	ASSERT_OK(vt_map(&c, BASE + 2 * SZ_64K, p, SZ_4K, VT_RW, 0));
@@ -440,16 +443,17 @@ static void cut_einval(void)
 
 	vt_open_granule(&c);
 	ASSERT_OK(vt_map(&c, BASE, p, 4 * SZ_64K, VT_RW, SZ_64K));
-	ASSERT_REFUSED(&c, vt_unmap(&c, BASE, SZ_4K, NULL), EINVAL);
-	ASSERT_REFUSED(&c, vt_unmap(&c, BASE + SZ_4K, SZ_64K - SZ_4K, NULL), EINVAL);
-	ASSERT_REFUSED(&c, vt_unmap(&c, BASE + SZ_4K, SZ_4K, NULL), EINVAL);
-	ASSERT_REFUSED(&c, vt_unmap(&c, BASE, SZ_64K + SZ_4K, NULL), EINVAL);
-	ASSERT_REFUSED(&c, vt_unmap(&c, BASE + SZ_4K, SZ_64K, NULL), EINVAL);
-	ASSERT_REFUSED(&c, vt_unmap(&c, BASE + SZ_64K - SZ_4K, 3 * SZ_64K + SZ_4K, NULL), EINVAL);
-	ASSERT_REFUSED(&c, vt_unmap(&c, BASE - SZ_4K, SZ_8K, NULL), EINVAL);
-	ASSERT_REFUSED(&c, vt_unmap(&c, BASE, 0, NULL), EINVAL);
-	ASSERT_REFUSED(&c, vt_unmap(&c, BASE, 100, NULL), EINVAL);
-	ASSERT_REFUSED(&c, vt_unmap(&c, BASE + 1, SZ_64K, NULL), EINVAL);
+	ASSERT_UNMAPS_REFUSED(&c, BASE,
+		{ 0, SZ_4K, 0, EINVAL },
+		{ SZ_4K, SZ_64K - SZ_4K, 0, EINVAL },
+		{ SZ_4K, SZ_4K, 0, EINVAL },
+		{ 0, SZ_64K + SZ_4K, 0, EINVAL },
+		{ SZ_4K, SZ_64K, 0, EINVAL },
+		{ SZ_64K - SZ_4K, 3 * SZ_64K + SZ_4K, 0, EINVAL },
+		{ -SZ_4K, SZ_8K, 0, EINVAL },
+		{ 0, 0, 0, EINVAL },
+		{ 0, 100, 0, EINVAL },
+		{ 1, SZ_64K, 0, EINVAL });
 	ASSERT_REFUSED(&c, vt_unmap(&c, BASE, -SZ_4K, NULL), vt_wraps());
 
 	/* In a hole there is nothing to cut. */

@@ -1,38 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /* DMA beside pieces that are unmapped and mapped, and into the holes */
-#include <pthread.h>
 
 #include "vtest.h"
 
 #define BASE	(4 * SZ_1G)
-
-/* A device that copies memory to and fro, for as long as it is told to. */
-struct worker {
-	struct vt_dev *dev;
-	u64 from_iova, to_iova;
-	u8 *from, *to;
-	atomic_uint rounds;
-	atomic_bool stop;
-	pthread_t thread;
-};
-
-static void *copy_around(void *arg)
-{
-	struct worker *w = arg;
-
-	while (!w->stop) {
-		vt_fill(w->from, VT_DMA_MAX, w->rounds);
-		memset(w->to, 0, VT_DMA_MAX);
-		vt_dma_load_start(w->dev, w->from_iova, VT_DMA_MAX);
-		vt_dma_wait(w->dev);
-		vt_dma_store_start(w->dev, w->to_iova, VT_DMA_MAX);
-		vt_dma_wait(w->dev);
-		if (!vt_filled(w->to, VT_DMA_MAX, w->rounds))
-			FAIL("%s: round %u: data is wrong", w->dev->name, w->rounds);
-		w->rounds++;
-	}
-	return NULL;
-}
 
 static int open_all(struct vt_container *c)
 {
@@ -47,23 +18,13 @@ static int open_all(struct vt_container *c)
 	return n;
 }
 
-static bool all_did(const struct worker *w, int nr, unsigned int rounds)
-{
-	int k;
-
-	for (k = 0; k < nr; k++)
-		if (w[k].rounds < rounds)
-			return false;
-	return true;
-}
-
 /*
  * Devices use pieces 0, 2, 4, ..., which stay mapped. Meanwhile the pieces between them are
  * unmapped and mapped again, one by one and several at a time.
  */
 static void neighbours(enum vt_mem kind, u64 granule, unsigned int cycles)
 {
-	struct worker w[VT_MAX_DEVS];
+	struct vt_worker w[VT_MAX_DEVS];
 	struct vt_container c;
 	struct vt_faults f;
 	u64 locked, size, at, n;
@@ -77,7 +38,6 @@ static void neighbours(enum vt_mem kind, u64 granule, unsigned int cycles)
 	locked = vt_locked();
 	ASSERT_OK(vt_map(&c, BASE, p, size, VT_RW, granule));
 	vt_faults_mark(&f);
-	memset(w, 0, sizeof(w));
 	for (k = 0; k < devs; k++) {
 		at = 2 * k * granule;
 		w[k].dev = &c.dev[k];
@@ -92,10 +52,10 @@ static void neighbours(enum vt_mem kind, u64 granule, unsigned int cycles)
 			w[k].to_iova = c.dev[k].bounce_iova;
 			w[k].to = c.dev[k].bounce;
 		}
-		ASSERT_OK(pthread_create(&w[k].thread, NULL, copy_around, &w[k]));
+		vt_worker_start(&w[k]);
 	}
 
-	for (i = 0; i < cycles || !all_did(w, devs, 12); i++) {
+	for (i = 0; i < cycles || !vt_workers_did(w, devs, 12); i++) {
 		at = (2 * (i % devs) + 1) * granule;
 		ASSERT_OK(vt_unmap(&c, BASE + at, granule, &n));
 		ASSERT_EQ(n, granule);
@@ -106,14 +66,7 @@ static void neighbours(enum vt_mem kind, u64 granule, unsigned int cycles)
 		else
 			ASSERT_OK(vt_map(&c, BASE + at, p + at, granule, VT_RW, SZ_4K));
 	}
-	for (k = 0; k < devs; k++)
-		w[k].stop = true;
-	n = 0;
-	for (k = 0; k < devs; k++) {
-		ASSERT_OK(pthread_join(w[k].thread, NULL));
-		n += w[k].rounds;
-	}
-	vt_diag("%u cycles next to %llu copies by %d devices", i, n, devs);
+	vt_diag("%u cycles next to %llu copies by %d devices", i, vt_workers_stop(w, devs), devs);
 	ASSERT_EQ(vt_faults_count(&f), 0);
 }
 

@@ -313,9 +313,7 @@ static void after_exec(const struct handover *h)
 static void exec_with(bool vaddr)
 {
 	struct handover h = { .vaddr = vaddr };
-	char text[16];
 	u8 *p;
-	int fd;
 
 	vt_open_granule(&h.c);
 	h.memory = syscall(SYS_memfd_create, "memory", 0);
@@ -329,15 +327,7 @@ static void exec_with(bool vaddr)
 	if (vaddr)
 		ASSERT_OK(vt_unmap_vaddr(&h.c, BASE, 8 * U, NULL));
 
-	vt_keep_open(h.c.fd);
-	vt_keep_open(h.c.dev[0].fd);
-	vt_keep_open(h.c.dev[0].group_fd);
-	fd = syscall(SYS_memfd_create, "handover", 0);
-	ASSERT_EQ(pwrite(fd, &h, sizeof(h), 0), (ssize_t)sizeof(h));
-	snprintf(text, sizeof(text), "%d", fd);
-	setenv("VTEST_HANDOVER", text, 1);
-	execl("/proc/self/exe", "granule_life", NULL);
-	FAIL("exec: %s", strerror(errno));
+	vt_exec(&h.c, &h, sizeof(h));
 }
 
 static void exec_new_vaddr(void)
@@ -363,11 +353,9 @@ int main(int argc, char **argv)
 		VTEST(exec_new_vaddr),
 		VTEST(exec_old_vaddr),
 	};
-	const char *handover = getenv("VTEST_HANDOVER");
 	struct handover h;
 
-	if (handover) {
-		ASSERT_EQ(pread(atoi(handover), &h, sizeof(h), 0), (ssize_t)sizeof(h));
+	if (vt_handed_over(&h, sizeof(h))) {
 		after_exec(&h);
 		return vt_failed();
 	}

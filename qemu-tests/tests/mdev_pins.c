@@ -107,6 +107,35 @@ static void close_with_pins(void)
 	EXPECT_EQ(vt_locked(), base);
 }
 
+/* A device that does not unpin: nothing is unmapped, and it is told no more than ten times. */
+static void keeps_pins_ebusy(void)
+{
+	struct vt_container c;
+	struct vtd_event ev = { 0 };
+	struct vt_dev *dev;
+	u8 *mem;
+	u64 n;
+
+	if (vt_kernel_is("unpatched"))
+		SKIP("such a device is a BUG() there");
+	dev = open_emulated(&c);
+	mem = vt_alloc(VT_MEM_4K, SZ_1M);
+	ASSERT_OK(vt_map(&c, IOVA, mem, SZ_1M, VT_RW, 0));
+	ASSERT_EQ(td_pin(dev, IOVA + PAGES(3), 2, RW, NULL), 2);
+	td_keep(dev, true);
+	ASSERT_REFUSED(&c, vt_unmap(&c, IOVA, SZ_1M, NULL), EBUSY);
+	ASSERT_EQ(td_told(dev, &ev, 1), 10);
+	EXPECT_EQ(ev.iova, IOVA);
+	EXPECT_EQ(ev.size, SZ_1M);
+	ASSERT_REFUSED(&c, vt_unmap_all(&c, NULL), EBUSY);
+	EXPECT_EQ(td_pinned(dev), 2);
+	td_keep(dev, false);
+	ASSERT_OK(vt_unmap(&c, IOVA, SZ_1M, &n));
+	EXPECT_EQ(n, SZ_1M);
+	EXPECT_EQ(td_pinned(dev), 0);
+	vt_close(&c);
+}
+
 static void last_page_plain(void)
 {
 	u64 iova = -SZ_4K, base = vt_locked(), val = 0x1234, got = 0, pfn = 0;
@@ -632,6 +661,7 @@ VTEST_MAIN(
 	VTEST(pin_charges),
 	VTEST(pin_errors),
 	VTEST(close_with_pins),
+	VTEST(keeps_pins_ebusy),
 	VTEST(last_page_plain),
 	VTEST(no_double_charge_plain),
 	VTEST(late_edu_plain),

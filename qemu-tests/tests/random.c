@@ -25,7 +25,6 @@
 #define MAX_PAGES	((MAIN_SIZE + (NR_WINDOWS - 1) * FAR_SIZE) / PAGE)
 #define NR_REGIONS	12
 #define NR_TRACE	12
-#define MAX_DMAS	50
 #define DMA_LAST	((1ull << 48) - 1)	/* what the edu device can address */
 
 static u64 seed, rng, nr_ops, op;
@@ -1550,8 +1549,13 @@ static void run(void)
 		super_fd = vt_super_new(&c);
 		attached = true;
 	}
-	dma_every = nr_ops / MAX_DMAS + 1;
+	/* Both take long: not often in a short run, but often enough in a long one. */
+	dma_every = nr_ops / 50 + 1;
+	if (dma_every > 10000)
+		dma_every = 10000;
 	tables_every = nr_ops / 200 + 500;
+	if (tables_every > 2000)
+		tables_every = 2000;
 
 	for (op = 0; op < nr_ops; op++) {
 		int w = below(10000);

@@ -38,19 +38,6 @@ static int empty(struct vt_container *c, u64 first, u64 nr, u64 *n)
 	return vt_unmap(c, BASE + first * U, nr * U, n);
 }
 
-/* A process with the same container and another address space. */
-static void in_child(void (*fn)(struct vt_container *c), struct vt_container *c)
-{
-	pid_t pid = fork();
-
-	ASSERT_GE(pid, 0);
-	if (!pid) {
-		fn(c);
-		exit(0);
-	}
-	vt_wait_exit(pid);
-}
-
 /* ---- Discovery ---- */
 
 static void extension_v2(void)
@@ -231,20 +218,22 @@ static void range_is_its_own(void)
 	set_up(&c);
 	for (filled = 0; filled < 2; filled++) {
 		/* Over either end, or all of it: with and without granules, and sparse. */
-		ASSERT_REFUSED(&c, vt_map(&c, BASE - U, q, 2 * U, VT_RW, 0), EEXIST);
-		ASSERT_REFUSED(&c, vt_map(&c, BASE - SZ_4K, q, SZ_8K, VT_RW, SZ_4K), EEXIST);
-		ASSERT_REFUSED(&c, vt_map(&c, BASE + SIZE - U, q, 2 * U, VT_RW, U), EEXIST);
-		ASSERT_REFUSED(&c, vt_map(&c, BASE + SIZE - SZ_4K, q, SZ_8K, VT_RW, 0), EEXIST);
-		ASSERT_REFUSED(&c, vt_map(&c, BASE - U, q, SIZE + U, VT_RW, U), EEXIST);
-		ASSERT_REFUSED(&c, vt_map(&c, BASE, q, SIZE + U, VT_RW, U), EEXIST);
-		ASSERT_REFUSED(&c, vt_map(&c, BASE - U, q, SIZE + 2 * U, VT_RW, 0), EEXIST);
-		ASSERT_REFUSED(&c, vt_sparse(&c, BASE - U, q, 2 * U, VT_RW, U), EEXIST);
-		ASSERT_REFUSED(&c, vt_sparse(&c, BASE - U, q, SIZE + 2 * U, VT_RW, U), EEXIST);
-		ASSERT_REFUSED(&c, vt_sparse(&c, BASE + SIZE - U, q, 2 * U, VT_RW, U), EEXIST);
+		ASSERT_MAPS_REFUSED(&c, BASE, q,
+			{ -U, 0, 2 * U, VT_RW, 0, EEXIST },
+			{ -SZ_4K, 0, SZ_8K, VT_RW, SZ_4K, EEXIST },
+			{ SIZE - U, 0, 2 * U, VT_RW, U, EEXIST },
+			{ SIZE - SZ_4K, 0, SZ_8K, VT_RW, 0, EEXIST },
+			{ -U, 0, SIZE + U, VT_RW, U, EEXIST },
+			{ 0, 0, SIZE + U, VT_RW, U, EEXIST },
+			{ -U, 0, SIZE + 2 * U, VT_RW, 0, EEXIST },
+			{ -U, 0, 2 * U, VT_RW | S, U, EEXIST },
+			{ -U, 0, SIZE + 2 * U, VT_RW | S, U, EEXIST },
+			{ SIZE - U, 0, 2 * U, VT_RW | S, U, EEXIST });
 		/* Another one in it, whatever else is right about it. */
-		ASSERT_REFUSED(&c, vt_sparse(&c, BASE, p, SIZE, VT_RW, U), EEXIST);
-		ASSERT_REFUSED(&c, vt_sparse(&c, BASE + U, p + U, U, VT_RW, U), EEXIST);
-		ASSERT_REFUSED(&c, vt_sparse(&c, BASE + U, q, U, VT_RO, SZ_4K), EEXIST);
+		ASSERT_MAPS_REFUSED(&c, BASE, p,
+			{ 0, 0, SIZE, VT_RW | S, U, EEXIST },
+			{ U, U, U, VT_RW | S, U, EEXIST },
+			{ U, 2 * U, U, VT_RO | S, SZ_4K, EEXIST });
 		ASSERT_OK(fill(&c, 5, 2));
 		if (filled)
 			break;
@@ -398,18 +387,19 @@ static void fill_addresses_einval(void)
 
 	set_up(&c);
 	ASSERT_REFUSED(&c, vt_map(&c, BASE, q, U, VT_RW, 0), EINVAL);
-	ASSERT_REFUSED(&c, vt_map(&c, BASE, p + U, U, VT_RW, 0), EINVAL);
-	ASSERT_REFUSED(&c, vt_map(&c, BASE + U, p, U, VT_RW, 0), EINVAL);
-	ASSERT_REFUSED(&c, vt_map(&c, BASE + U, p + U + SZ_4K, U, VT_RW, 0), EINVAL);
-	ASSERT_REFUSED(&c, vt_map(&c, BASE, p, SZ_4K, VT_RW, 0), EINVAL);
-	ASSERT_REFUSED(&c, vt_map(&c, BASE, p, U - SZ_4K, VT_RW, 0), EINVAL);
-	ASSERT_REFUSED(&c, vt_map(&c, BASE, p, U + SZ_4K, VT_RW, 0), EINVAL);
-	ASSERT_REFUSED(&c, vt_map(&c, BASE + SZ_4K, p + SZ_4K, U, VT_RW, 0), EINVAL);
-	ASSERT_REFUSED(&c, vt_map(&c, BASE + SZ_4K, p + SZ_4K, U - SZ_4K, VT_RW, 0), EINVAL);
-	ASSERT_REFUSED(&c, vt_map(&c, BASE + 512, p, U, VT_RW, 0), EINVAL);
-	ASSERT_REFUSED(&c, vt_map(&c, BASE, p + 512, U, VT_RW, 0), EINVAL);
-	ASSERT_REFUSED(&c, vt_map(&c, BASE, p, 0, VT_RW, 0), EINVAL);
-	ASSERT_REFUSED(&c, vt_map(&c, BASE, p, U + 512, VT_RW, 0), EINVAL);
+	ASSERT_MAPS_REFUSED(&c, BASE, p,
+		{ 0, U, U, VT_RW, 0, EINVAL },
+		{ U, 0, U, VT_RW, 0, EINVAL },
+		{ U, U + SZ_4K, U, VT_RW, 0, EINVAL },
+		{ 0, 0, SZ_4K, VT_RW, 0, EINVAL },
+		{ 0, 0, U - SZ_4K, VT_RW, 0, EINVAL },
+		{ 0, 0, U + SZ_4K, VT_RW, 0, EINVAL },
+		{ SZ_4K, SZ_4K, U, VT_RW, 0, EINVAL },
+		{ SZ_4K, SZ_4K, U - SZ_4K, VT_RW, 0, EINVAL },
+		{ 512, 0, U, VT_RW, 0, EINVAL },
+		{ 0, 512, U, VT_RW, 0, EINVAL },
+		{ 0, 0, 0, VT_RW, 0, EINVAL },
+		{ 0, 0, U + 512, VT_RW, 0, EINVAL });
 	ASSERT_OK(fill(&c, 0, NR));
 }
 
@@ -419,11 +409,12 @@ static void filled_eexist(void)
 
 	set_up(&c);
 	ASSERT_OK(fill(&c, 4, 2));
-	ASSERT_REFUSED(&c, fill(&c, 4, 2), EEXIST);
-	ASSERT_REFUSED(&c, fill(&c, 5, 1), EEXIST);
-	ASSERT_REFUSED(&c, fill(&c, 3, 2), EEXIST);
-	ASSERT_REFUSED(&c, fill(&c, 5, 2), EEXIST);
-	ASSERT_REFUSED(&c, fill(&c, 0, NR), EEXIST);
+	ASSERT_MAPS_REFUSED(&c, BASE, p,
+		{ 4 * U, 4 * U, 2 * U, VT_RW, 0, EEXIST },
+		{ 5 * U, 5 * U, U, VT_RW, 0, EEXIST },
+		{ 3 * U, 3 * U, 2 * U, VT_RW, 0, EEXIST },
+		{ 5 * U, 5 * U, 2 * U, VT_RW, 0, EEXIST },
+		{ 0, 0, SIZE, VT_RW, 0, EEXIST });
 	ASSERT_OK(empty(&c, 5, 1, NULL));
 	ASSERT_REFUSED(&c, fill(&c, 4, 2), EEXIST);
 	ASSERT_OK(fill(&c, 5, 1));
@@ -502,9 +493,9 @@ static void order_of_another_process(void)
 
 	set_up(&c);
 	ASSERT_OK(fill(&c, 2, 1));
-	in_child(order_in_child, &c);
+	vt_in_child(order_in_child, &c);
 	ASSERT_OK(vt_unmap_vaddr(&c, BASE, SIZE, NULL));
-	in_child(order_in_child, &c);
+	vt_in_child(order_in_child, &c);
 	EXPECT_EQ(vt_locked(), U);
 	EXPECT_EQ(vt_mapped_bytes(&c, 0, 0), U);
 }

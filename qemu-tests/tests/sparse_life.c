@@ -134,23 +134,8 @@ static void large_pages(void)
 
 static void open_one(struct vt_container *c)
 {
-	td_arm();
-	td_set("refuse_sharing", 1);
+	td_two_domains();
 	vt_open_v2(c);
-}
-
-static struct vt_dev *add_second(struct vt_container *c)
-{
-	u64 refused = td_get("refused");
-	struct vt_dev *dev = vt_add_edu(c, 1);
-
-	ASSERT_GT(td_get("refused"), refused);
-	return dev;
-}
-
-static int try_second(struct vt_container *c)
-{
-	return vt_try_add_group(c, vt_edu_group(1), vt_edu_bdf(1), NULL);
 }
 
 /* Of the granules those with their bit set are what a device has got. */
@@ -185,7 +170,7 @@ static void second_domain(void)
 	ASSERT_OK(fill(&c, 1, 2));
 	ASSERT_OK(fill(&c, 5, 1));
 	avail = vt_dma_avail(&c);
-	second = add_second(&c);
+	second = td_add_second(&c);
 	EXPECT_EQ(vt_locked(), base + 3 * PIECE);
 	EXPECT_EQ(vt_dma_avail(&c), avail);
 	expect_filled(first, 0x26);
@@ -217,7 +202,7 @@ static void second_domain(void)
 	EXPECT_EQ(vt_locked(), base);
 	EXPECT_EQ(vt_dma_avail(&c), avail);
 	/* Empty, into a domain that comes then. */
-	second = add_second(&c);
+	second = td_add_second(&c);
 	ASSERT_OK(fill(&c, 0, 1));
 	expect_filled(first, 1);
 	expect_filled(second, 1);
@@ -238,7 +223,7 @@ static void second_domain_fails(void)
 
 	open_one(&c);
 	set_up(&c, VT_MEM_SCATTERED, SZ_64K);
-	second = add_second(&c);
+	second = td_add_second(&c);
 	base = vt_locked();
 	ASSERT_OK(fill(&c, 0, 1));
 	pinned = vt_pinned();
@@ -275,7 +260,7 @@ static void granule_refused(void)
 	td_need_hiding();
 	for (filled = 0; filled < 2; filled++) {
 		td_set("hide_pgsizes", SZ_2M - SZ_4K);
-		ASSERT_REFUSED(&c, try_second(&c), EINVAL);
+		ASSERT_REFUSED(&c, td_try_second(&c), EINVAL);
 		td_set("hide_pgsizes", 0);
 		ASSERT_OK(fill(&c, 3 * filled, 1));
 		expect_filled(&c.dev[0], filled ? 9 : 1);
@@ -283,21 +268,9 @@ static void granule_refused(void)
 	/* It is empty again, and then it is gone. */
 	ASSERT_OK(vt_unmap_all(&c, NULL));
 	td_set("hide_pgsizes", SZ_2M - SZ_4K);
-	ASSERT_REFUSED(&c, try_second(&c), EINVAL);
+	ASSERT_REFUSED(&c, td_try_second(&c), EINVAL);
 	ASSERT_OK(vt_end_all_sparse(&c, NULL));
-	ASSERT_OK(try_second(&c));
-}
-
-/* May a group with a reserved region here join? */
-static int try_reserved(struct vt_container *c, u64 iova, u64 size)
-{
-	int ret;
-
-	td_set("resv_iova", iova);
-	td_set("resv_size", size);
-	ret = try_second(c);
-	td_set("resv_size", 0);
-	return ret;
+	ASSERT_OK(td_try_second(&c));
 }
 
 static void fill_reserved_in_child(struct vt_container *c)
@@ -317,14 +290,14 @@ static void reserved(void)
 	open_one(&c);
 	set_up(&c, VT_MEM_THP, PIECE);
 	ASSERT_OK(fill(&c, 1, 2));
-	ASSERT_REFUSED(&c, try_reserved(&c, BASE + PIECE, SZ_4K), EINVAL);
-	ASSERT_REFUSED(&c, try_reserved(&c, BASE + PIECE - SZ_4K, SZ_8K), EINVAL);
-	ASSERT_REFUSED(&c, try_reserved(&c, BASE + 3 * PIECE - SZ_4K, SZ_8K), EINVAL);
-	ASSERT_REFUSED(&c, try_reserved(&c, BASE, NR * PIECE), EINVAL);
+	ASSERT_REFUSED(&c, td_try_reserved(&c, BASE + PIECE, SZ_4K), EINVAL);
+	ASSERT_REFUSED(&c, td_try_reserved(&c, BASE + PIECE - SZ_4K, SZ_8K), EINVAL);
+	ASSERT_REFUSED(&c, td_try_reserved(&c, BASE + 3 * PIECE - SZ_4K, SZ_8K), EINVAL);
+	ASSERT_REFUSED(&c, td_try_reserved(&c, BASE, NR * PIECE), EINVAL);
 	expect_filled(&c.dev[0], 6);
 
 	/* Where it is empty: accepted, and no longer to be filled. */
-	ASSERT_OK(try_reserved(&c, BASE + 4 * PIECE + SZ_64K, PIECE));
+	ASSERT_OK(td_try_reserved(&c, BASE + 4 * PIECE + SZ_64K, PIECE));
 	ASSERT_REFUSED(&c, fill(&c, 4, 1), EINVAL);
 	ASSERT_REFUSED(&c, fill(&c, 5, 1), EINVAL);
 	ASSERT_REFUSED(&c, fill(&c, 3, 2), EINVAL);
@@ -633,31 +606,16 @@ static void dirty_with_edu(void)
 
 #define SZ_1T	(1ull << 40)
 
-/* A child's call fails for want of memory in its cgroup, and the child lives. */
-static void enomem_in_cgroup(struct vt_container *c, bool track)
+static int one_more(struct vt_container *c, u64 iova, u64 size)
 {
-	struct vt_state was;
-	int status, ret;
-	pid_t pid;
-	u64 start;
+	return vt_sparse(c, iova, (void *)SZ_4K, size, VT_RW, SZ_4K);
+}
 
-	vt_state(c, &was);
-	pid = fork();
-	ASSERT_GE(pid, 0);
-	if (!pid) {
-		/* Have what pages this will write, before. */
-		ASSERT_EQ(vt_sparse(c, SZ_1T, (void *)SZ_4K, 0, VT_RW, SZ_4K), -EINVAL);
-		vt_join_cgroup();
-		ret = track ? vt_dirty_start(c) :
-			      vt_sparse(c, 4 * SZ_1T, (void *)SZ_4K, SZ_1T, VT_RW, SZ_4K);
-		_exit(-ret);
-	}
-	ASSERT_EQ(waitpid(pid, &status, 0), pid);
-	ASSERT_TRUE(WIFEXITED(status));
-	ASSERT_EQ(WEXITSTATUS(status), ENOMEM);
-	vt_state_same(c, &was, "ENOMEM");
-	for (start = vt_now(); vt_cgroup_memory() > SZ_1M; usleep(10000))
-		ASSERT_LT(vt_now() - start, 10000000000ull);
+static int track(struct vt_container *c, u64 iova, u64 size)
+{
+	(void)iova;
+	(void)size;
+	return vt_dirty_start(c);
 }
 
 /*
@@ -679,8 +637,8 @@ static void too_large_enomem(void)
 	ASSERT_OK(fill(&c, 1, 1));
 	avail = vt_dma_avail(&c);
 	vt_limit_cgroup("16M");
-	enomem_in_cgroup(&c, false);
-	enomem_in_cgroup(&c, true);
+	vt_expect_enomem(&c, one_more, 4 * SZ_1T, SZ_1T);
+	vt_expect_enomem(&c, track, 0, 0);
 	EXPECT_EQ(vt_dma_avail(&c), avail);
 	/* It is off, for all of them, and they work. */
 	ASSERT_EQ(vt_dirty_get(&c, BASE, NR * U, &word, 8), -EINVAL);
@@ -698,18 +656,6 @@ static void too_large_enomem(void)
 }
 
 /* ---- Other processes ---- */
-
-static void in_child(void (*fn)(struct vt_container *c), struct vt_container *c)
-{
-	pid_t pid = fork();
-
-	ASSERT_GE(pid, 0);
-	if (!pid) {
-		fn(c);
-		exit(0);
-	}
-	vt_wait_exit(pid);
-}
 
 static void child_may_not_fill(struct vt_container *c)
 {
@@ -753,7 +699,7 @@ static void another_process_eperm(void)
 	set_up(&c, VT_MEM_4K, U);
 	avail = vt_dma_avail(&c);
 	ASSERT_OK(fill(&c, 1, 2));
-	in_child(child_may_not_fill, &c);
+	vt_in_child(child_may_not_fill, &c);
 	EXPECT_EQ(vt_locked(), U);
 	/* The child is dead, its mapping is there: nobody can fill it, anybody end it. */
 	EXPECT_EQ(vt_dma_avail(&c), avail - 1);
@@ -763,7 +709,7 @@ static void another_process_eperm(void)
 	ASSERT_OK(pthread_create(&thread, NULL, fill_in_thread, &c));
 	ASSERT_OK(pthread_join(thread, NULL));
 	EXPECT_EQ(vt_locked(), 2 * U);
-	in_child(child_ends_it, &c);
+	vt_in_child(child_ends_it, &c);
 	EXPECT_EQ(vt_locked(), 0);
 	EXPECT_EQ(vt_dma_avail(&c), avail + 1);
 }
@@ -793,7 +739,7 @@ static void vaddr_moves_it(void)
 	ASSERT_OK(fill(&c, 1, 2));
 	ASSERT_OK(vt_unmap_vaddr(&c, BASE, NR * U, &n));
 	EXPECT_EQ(n, 2 * U);
-	in_child(child_gives_vaddr, &c);
+	vt_in_child(child_gives_vaddr, &c);
 	EXPECT_EQ(vt_locked(), 0);
 	ASSERT_REFUSED(&c, fill(&c, 7, 1), EPERM);
 	/* Back again, now that the other one is dead. */
@@ -848,8 +794,6 @@ static void after_exec(const struct handover *h)
 static void exec_with(bool vaddr)
 {
 	struct handover h = { .vaddr = vaddr };
-	char text[16];
-	int fd;
 
 	vt_open_sparse(&h.c);
 	granule = U;
@@ -863,15 +807,7 @@ static void exec_with(bool vaddr)
 	ASSERT_OK(fill(&h.c, 1, 2));
 	if (vaddr)
 		ASSERT_OK(vt_unmap_vaddr(&h.c, BASE, NR * U, NULL));
-	ASSERT_OK(fcntl(h.c.fd, F_SETFD, 0));
-	ASSERT_OK(fcntl(h.c.dev[0].fd, F_SETFD, 0));
-	ASSERT_OK(fcntl(h.c.dev[0].group_fd, F_SETFD, 0));
-	fd = syscall(SYS_memfd_create, "handover", 0);
-	ASSERT_EQ(pwrite(fd, &h, sizeof(h), 0), (ssize_t)sizeof(h));
-	snprintf(text, sizeof(text), "%d", fd);
-	setenv("VTEST_HANDOVER", text, 1);
-	execl("/proc/self/exe", "sparse_life", NULL);
-	FAIL("exec: %s", strerror(errno));
+	vt_exec(&h.c, &h, sizeof(h));
 }
 
 static void exec_new_vaddr(void)
@@ -1051,11 +987,9 @@ int main(int argc, char **argv)
 		VTEST(killed_with_container),
 		VTEST(last_group_leaves),
 	};
-	const char *handover = getenv("VTEST_HANDOVER");
 	struct handover h;
 
-	if (handover) {
-		ASSERT_EQ(pread(atoi(handover), &h, sizeof(h), 0), (ssize_t)sizeof(h));
+	if (vt_handed_over(&h, sizeof(h))) {
 		after_exec(&h);
 		return vt_failed();
 	}

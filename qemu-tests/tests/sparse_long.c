@@ -3,45 +3,16 @@
  * Usage: sparse_long [SECONDS [PAIRS [SUBTEST...]]]
  *
  * A sparse mapping that is used for long. DMA goes on for SECONDS, and on a slow machine for
- * longer, beside blocks that are filled and emptied. After PAIRS of fills and unmaps the kernel uses no more memory than
- * after each block was filled once.
+ * longer, beside blocks that are filled and emptied. After PAIRS of fills and unmaps the
+ * kernel uses no more memory than after each block was filled once.
  */
 #include <glob.h>
-#include <pthread.h>
 
 #include "vtest.h"
 
 #define BASE	(4 * SZ_1G)
 
 static u64 seconds = 5, pairs = 20000;
-
-/* A device that copies memory to and fro, for as long as it is told to. */
-struct worker {
-	struct vt_dev *dev;
-	u64 from_iova, to_iova;
-	u8 *from, *to;
-	volatile unsigned int rounds;
-	volatile bool stop;
-	pthread_t thread;
-};
-
-static void *copy_around(void *arg)
-{
-	struct worker *w = arg;
-
-	while (!w->stop) {
-		vt_fill(w->from, VT_DMA_MAX, w->rounds);
-		memset(w->to, 0, VT_DMA_MAX);
-		vt_dma_load_start(w->dev, w->from_iova, VT_DMA_MAX);
-		vt_dma_wait(w->dev);
-		vt_dma_store_start(w->dev, w->to_iova, VT_DMA_MAX);
-		vt_dma_wait(w->dev);
-		if (!vt_filled(w->to, VT_DMA_MAX, w->rounds))
-			FAIL("%s: round %u: data is wrong", w->dev->name, w->rounds);
-		w->rounds++;
-	}
-	return NULL;
-}
 
 /*
  * Each device uses two granules that stay. Three granules behind each of them are filled and
@@ -52,22 +23,12 @@ static void *copy_around(void *arg)
 /* The least that each subtest does, however slow the machine is. */
 #define ROUNDS	100
 
-static bool all_have_copied(const struct worker *w, int devs)
-{
-	int k;
-
-	for (k = 0; k < devs; k++)
-		if (!w[k].rounds)
-			return false;
-	return true;
-}
-
 static void beside(enum vt_mem kind, u64 granule, u64 ms)
 {
-	struct worker w[VT_MAX_DEVS];
+	struct vt_worker w[VT_MAX_DEVS];
 	u64 size, at, n, locked, end;
 	struct vt_container c;
-	unsigned int i, rounds = 0;
+	unsigned int i;
 	struct vt_faults f;
 	int k, devs;
 	u8 *p;
@@ -82,7 +43,6 @@ static void beside(enum vt_mem kind, u64 granule, u64 ms)
 	p = vt_alloc(kind, size);
 	ASSERT_OK(vt_sparse(&c, BASE, p, size, VT_RW, granule));
 	vt_faults_mark(&f);
-	memset(w, 0, sizeof(w));
 	for (k = 0; k < devs; k++) {
 		at = k * EACH * granule;
 		ASSERT_OK(vt_map(&c, BASE + at, p + at, granule, VT_RW, 0));
@@ -95,12 +55,12 @@ static void beside(enum vt_mem kind, u64 granule, u64 ms)
 		at += 5 * granule - SZ_4K;
 		w[k].to_iova = BASE + at;
 		w[k].to = p + at;
-		ASSERT_OK(pthread_create(&w[k].thread, NULL, copy_around, &w[k]));
+		vt_worker_start(&w[k]);
 	}
 	locked = vt_locked();
 
 	end = vt_now() + ms * 1000000;
-	for (i = 0; vt_now() < end || i < ROUNDS || !all_have_copied(w, devs); i++) {
+	for (i = 0; vt_now() < end || i < ROUNDS || !vt_workers_did(w, devs, 1); i++) {
 		at = (i % devs * EACH + (i / devs % 2 ? 5 : 1)) * granule;
 		switch (i % 3) {
 		case 0:
@@ -124,13 +84,8 @@ static void beside(enum vt_mem kind, u64 granule, u64 ms)
 		ASSERT_EQ(n, (3 - i % 3) * granule);
 		ASSERT_EQ(vt_locked(), locked);
 	}
-	for (k = 0; k < devs; k++)
-		w[k].stop = true;
-	for (k = 0; k < devs; k++) {
-		ASSERT_OK(pthread_join(w[k].thread, NULL));
-		rounds += w[k].rounds;
-	}
-	vt_diag("%u times filled and emptied beside %u copies by %d devices", i, rounds, devs);
+	vt_diag("%u times filled and emptied beside %llu copies by %d devices", i,
+		vt_workers_stop(w, devs), devs);
 	ASSERT_EQ(vt_faults_count(&f), 0);
 }
 

@@ -2,6 +2,7 @@
 /* Super-containers: discovery, every rule, every errno. */
 #define _GNU_SOURCE
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <pthread.h>
 #include <sys/eventfd.h>
 #include <sys/syscall.h>
@@ -58,6 +59,40 @@ static int unreg(int super, u32 argsz, u32 flags, u64 vaddr, u64 size)
 }
 
 #define MEM_ARGSZ	sizeof(struct vfio_super_memory)
+
+/* Calls with memory behind p that must be refused, and change nothing */
+struct bad_memory {
+	unsigned long cmd;
+	u32 flags;
+	u64 vaddr, size;
+	int err;
+};
+
+#define REG	VFIO_SUPER_REGISTER_MEMORY
+#define UNREG	VFIO_SUPER_UNREGISTER_MEMORY
+#define ASSERT_MEMORY_REFUSED(super, p, ...) do {				\
+	static const struct bad_memory bad_[] = { __VA_ARGS__ };		\
+										\
+	memory_refused(super, p, bad_, ARRAY_SIZE(bad_));			\
+} while (0)
+
+static void memory_refused(int super, u64 p, const struct bad_memory *bad, size_t nr)
+{
+	struct vt_super_state was;
+	size_t i;
+	int ret;
+
+	vt_super_state(super, &was);
+	for (i = 0; i < nr; i++) {
+		ret = memory(super, bad[i].cmd, MEM_ARGSZ, bad[i].flags, p + bad[i].vaddr,
+			     bad[i].size);
+		if (ret != -bad[i].err)
+			FAIL("%s, row %zu, vaddr + %#llx, size %#llx, flags %#x: is %d, not %d",
+			     bad[i].cmd == REG ? "register" : "unregister", i, bad[i].vaddr,
+			     bad[i].size, bad[i].flags, ret, -bad[i].err);
+	}
+	vt_super_state_same(super, &was, "calls that were refused");
+}
 
 /* ---- Discovery ---- */
 
@@ -248,6 +283,26 @@ static void create_emfile(void)
 	close(last);
 	super = vt_super_create(&c);
 	ASSERT_EQ(super, last);
+}
+
+/* No file left in the whole system, which is told to who has no CAP_SYS_ADMIN. */
+static void create_enfile(void)
+{
+	static const char file_max[] = "/proc/sys/fs/file-max";
+	struct vt_container c;
+	char most[32];
+	int fd, ret;
+
+	vt_open_v2(&c);
+	vt_need_super(&c);
+	ASSERT_GT(vt_read_file(file_max, most, sizeof(most)), 0);
+	fd = open(file_max, O_WRONLY | O_CLOEXEC);
+	ASSERT_GE(fd, 0);
+	vt_drop_cap(CAP_SYS_ADMIN);
+	ASSERT_EQ(pwrite(fd, "0", 1, 0), 1);
+	ret = vt_super_create(&c);
+	ASSERT_EQ(pwrite(fd, most, strlen(most), 0), (ssize_t)strlen(most));
+	ASSERT_EQ(ret, -ENFILE);
 }
 
 static void info_args(void)
@@ -494,14 +549,15 @@ static void register_args(void)
 		ASSERT_EQ(reg(super, argsz, RW, p, SZ_64K), -EINVAL);
 	for (bit = 2; bit < 32; bit++)
 		ASSERT_EQ(reg(super, MEM_ARGSZ, RW | 1u << bit, p, SZ_64K), -EINVAL);
-	ASSERT_EQ(reg(super, MEM_ARGSZ, 0, p, SZ_64K), -EINVAL);
-	/* Unaligned, or empty. */
-	ASSERT_EQ(reg(super, MEM_ARGSZ, RW, p, 0), -EINVAL);
-	ASSERT_EQ(reg(super, MEM_ARGSZ, RW, p + 1, SZ_4K), -EINVAL);
-	ASSERT_EQ(reg(super, MEM_ARGSZ, RW, p + 512, SZ_4K), -EINVAL);
-	ASSERT_EQ(reg(super, MEM_ARGSZ, RW, p, 512), -EINVAL);
-	ASSERT_EQ(reg(super, MEM_ARGSZ, RW, p, SZ_4K + 1), -EINVAL);
-	ASSERT_EQ(reg(super, MEM_ARGSZ, RW, p + 2048, 2048), -EINVAL);
+	ASSERT_MEMORY_REFUSED(super, p,
+		{ REG, 0, 0, SZ_64K, EINVAL },
+		/* Unaligned, or empty */
+		{ REG, RW, 0, 0, EINVAL },
+		{ REG, RW, 1, SZ_4K, EINVAL },
+		{ REG, RW, 512, SZ_4K, EINVAL },
+		{ REG, RW, 0, 512, EINVAL },
+		{ REG, RW, 0, SZ_4K + 1, EINVAL },
+		{ REG, RW, 2048, 2048, EINVAL });
 	ASSERT_EQ(raw(super, VFIO_SUPER_REGISTER_MEMORY, NULL), -EFAULT);
 	ASSERT_SUPER(super, 0, 0, 0, 1);
 	ASSERT_EQ(vt_locked(), 0);
@@ -512,13 +568,14 @@ static void register_args(void)
 		ASSERT_EQ(unreg(super, argsz, 0, p, SZ_64K), -EINVAL);
 	for (bit = 0; bit < 32; bit++)
 		ASSERT_EQ(unreg(super, MEM_ARGSZ, 1u << bit, p, SZ_64K), -EINVAL);
-	ASSERT_EQ(unreg(super, MEM_ARGSZ, 0, p, 0), -EINVAL);
 	ASSERT_EQ(unreg(super, MEM_ARGSZ, 0, 0, 0), -EINVAL);
-	ASSERT_EQ(unreg(super, MEM_ARGSZ, 0, p + 1, SZ_64K), -EINVAL);
-	ASSERT_EQ(unreg(super, MEM_ARGSZ, 0, p + 512, SZ_64K), -EINVAL);
-	ASSERT_EQ(unreg(super, MEM_ARGSZ, 0, p, SZ_64K - 1), -EINVAL);
-	ASSERT_EQ(unreg(super, MEM_ARGSZ, 0, p, SZ_64K + 512), -EINVAL);
-	ASSERT_EQ(unreg(super, MEM_ARGSZ, 0, p + 2048, SZ_64K - 2048), -EINVAL);
+	ASSERT_MEMORY_REFUSED(super, p,
+		{ UNREG, 0, 0, 0, EINVAL },
+		{ UNREG, 0, 1, SZ_64K, EINVAL },
+		{ UNREG, 0, 512, SZ_64K, EINVAL },
+		{ UNREG, 0, 0, SZ_64K - 1, EINVAL },
+		{ UNREG, 0, 0, SZ_64K + 512, EINVAL },
+		{ UNREG, 0, 2048, SZ_64K - 2048, EINVAL });
 	ASSERT_EQ(raw(super, VFIO_SUPER_UNREGISTER_MEMORY, NULL), -EFAULT);
 	ASSERT_SUPER(super, SZ_64K, SZ_64K, 1, 1);
 	ASSERT_OK(unreg(super, 4096, 0, p, SZ_64K));
@@ -560,16 +617,15 @@ static void register_eexist(void)
 	super = open_super(&c);
 	p = pages(SZ_1M);
 	ASSERT_OK(vt_super_register(super, p + 4 * SZ_64K, 4 * SZ_64K, RW));
-	ASSERT_SUPER_REFUSED(super, vt_super_register(super, p + 4 * SZ_64K, 4 * SZ_64K, RW), EEXIST);
-	ASSERT_SUPER_REFUSED(super, vt_super_register(super, p + 4 * SZ_64K, 4 * SZ_64K, RO), EEXIST);
-	ASSERT_SUPER_REFUSED(super, vt_super_register(super, p + 5 * SZ_64K, SZ_4K, RW), EEXIST);
-	ASSERT_SUPER_REFUSED(super, vt_super_register(super, p, SZ_1M, RW), EEXIST);
-	ASSERT_SUPER_REFUSED(super, vt_super_register(super, p, 4 * SZ_64K + SZ_4K, RW), EEXIST);
-	ASSERT_SUPER_REFUSED(super, vt_super_register(super, p + 8 * SZ_64K - SZ_4K, SZ_8K, RW),
-			     EEXIST);
-	ASSERT_SUPER_REFUSED(super, vt_super_register(super, p + 4 * SZ_64K, SZ_4K, RW), EEXIST);
-	ASSERT_SUPER_REFUSED(super, vt_super_register(super, p + 8 * SZ_64K - SZ_4K, SZ_4K, RW),
-			     EEXIST);
+	ASSERT_MEMORY_REFUSED(super, (uintptr_t)p,
+		{ REG, RW, 4 * SZ_64K, 4 * SZ_64K, EEXIST },
+		{ REG, RO, 4 * SZ_64K, 4 * SZ_64K, EEXIST },
+		{ REG, RW, 5 * SZ_64K, SZ_4K, EEXIST },
+		{ REG, RW, 0, SZ_1M, EEXIST },
+		{ REG, RW, 0, 4 * SZ_64K + SZ_4K, EEXIST },
+		{ REG, RW, 8 * SZ_64K - SZ_4K, SZ_8K, EEXIST },
+		{ REG, RW, 4 * SZ_64K, SZ_4K, EEXIST },
+		{ REG, RW, 8 * SZ_64K - SZ_4K, SZ_4K, EEXIST });
 
 	/* Side by side is fine. */
 	ASSERT_OK(vt_super_register(super, p + 3 * SZ_64K, SZ_64K, RO));
@@ -710,10 +766,11 @@ static void register_efault(void)
 	p = pages(SZ_1M);
 	/* Nothing there: at all, at the end, in the middle. */
 	ASSERT_OK(munmap(p + 8 * SZ_64K, SZ_64K));
-	ASSERT_SUPER_REFUSED(super, vt_super_register(super, p + 8 * SZ_64K, SZ_64K, RW), EFAULT);
-	ASSERT_SUPER_REFUSED(super, vt_super_register(super, p + 8 * SZ_64K, SZ_64K, RO), EFAULT);
-	ASSERT_SUPER_REFUSED(super, vt_super_register(super, p, 8 * SZ_64K + SZ_4K, RW), EFAULT);
-	ASSERT_SUPER_REFUSED(super, vt_super_register(super, p + SZ_4K, SZ_1M - SZ_4K, RW), EFAULT);
+	ASSERT_MEMORY_REFUSED(super, (uintptr_t)p,
+		{ REG, RW, 8 * SZ_64K, SZ_64K, EFAULT },
+		{ REG, RO, 8 * SZ_64K, SZ_64K, EFAULT },
+		{ REG, RW, 0, 8 * SZ_64K + SZ_4K, EFAULT },
+		{ REG, RW, SZ_4K, SZ_1M - SZ_4K, EFAULT });
 	/* Neither memory of the kernel. */
 	ASSERT_SUPER_REFUSED(super, reg(super, MEM_ARGSZ, RW, -SZ_2M, SZ_64K), EFAULT);
 	ASSERT_SUPER_REFUSED(super, reg(super, MEM_ARGSZ, RO, 1ull << 63, SZ_64K), EFAULT);
@@ -775,12 +832,13 @@ static void unregister_enoent(void)
 	ASSERT_SUPER_REFUSED(super, vt_super_unregister(super, p, SZ_64K), ENOENT);
 	ASSERT_OK(vt_super_register(super, p, SZ_64K, RW));
 	ASSERT_OK(vt_super_register(super, p + SZ_64K, SZ_64K, RW));
-	ASSERT_SUPER_REFUSED(super, vt_super_unregister(super, p, 2 * SZ_64K), ENOENT);
-	ASSERT_SUPER_REFUSED(super, vt_super_unregister(super, p, SZ_64K - SZ_4K), ENOENT);
-	ASSERT_SUPER_REFUSED(super, vt_super_unregister(super, p, SZ_64K + SZ_4K), ENOENT);
-	ASSERT_SUPER_REFUSED(super, vt_super_unregister(super, p + SZ_4K, SZ_64K - SZ_4K), ENOENT);
-	ASSERT_SUPER_REFUSED(super, vt_super_unregister(super, p + SZ_4K, SZ_64K), ENOENT);
-	ASSERT_SUPER_REFUSED(super, vt_super_unregister(super, p + 2 * SZ_64K, SZ_64K), ENOENT);
+	ASSERT_MEMORY_REFUSED(super, (uintptr_t)p,
+		{ UNREG, 0, 0, 2 * SZ_64K, ENOENT },
+		{ UNREG, 0, 0, SZ_64K - SZ_4K, ENOENT },
+		{ UNREG, 0, 0, SZ_64K + SZ_4K, ENOENT },
+		{ UNREG, 0, SZ_4K, SZ_64K - SZ_4K, ENOENT },
+		{ UNREG, 0, SZ_4K, SZ_64K, ENOENT },
+		{ UNREG, 0, 2 * SZ_64K, SZ_64K, ENOENT });
 	other = vt_super_create(&c);
 	ASSERT_GE(other, 0);
 	ASSERT_SUPER_REFUSED(super, vt_super_unregister(other, p, SZ_64K), ENOENT);
@@ -953,13 +1011,11 @@ static void map_with_vaddr_einval(void)
 	p = pages(SZ_64K);
 	ASSERT_OK(vt_super_register(super, p, SZ_64K, RW));
 	ASSERT_OK(vt_map_super(&c, BASE, p, SZ_64K, VT_RW, 0));
-	ASSERT_REFUSED(&c, vt_map_super(&c, BASE, p, SZ_64K, VFIO_DMA_MAP_FLAG_VADDR, 0), EINVAL);
-	ASSERT_REFUSED(&c, vt_map_super(&c, BASE + SZ_1M, p, SZ_64K, VFIO_DMA_MAP_FLAG_VADDR, 0),
-		       EINVAL);
-	ASSERT_REFUSED(&c, vt_map_super(&c, BASE + SZ_1M, p, SZ_64K,
-					VFIO_DMA_MAP_FLAG_VADDR | VT_RW, 0), EINVAL);
-	ASSERT_REFUSED(&c, vt_map_super(&c, BASE + SZ_1M, p, SZ_64K, VFIO_DMA_MAP_FLAG_VADDR, SZ_4K),
-		       EINVAL);
+	ASSERT_MAPS_REFUSED(&c, BASE, p,
+		{ 0, 0, SZ_64K, S | VFIO_DMA_MAP_FLAG_VADDR, 0, EINVAL },
+		{ SZ_1M, 0, SZ_64K, S | VFIO_DMA_MAP_FLAG_VADDR, 0, EINVAL },
+		{ SZ_1M, 0, SZ_64K, S | VFIO_DMA_MAP_FLAG_VADDR | VT_RW, 0, EINVAL },
+		{ SZ_1M, 0, SZ_64K, S | VFIO_DMA_MAP_FLAG_VADDR, SZ_4K, EINVAL });
 	/* Of a mapping whose own vaddr is gone, either. */
 	ASSERT_OK(vt_map(&c, BASE + SZ_1M, p, SZ_64K, VT_RW, 0));
 	ASSERT_OK(vt_unmap_vaddr(&c, BASE + SZ_1M, SZ_64K, NULL));
@@ -994,15 +1050,15 @@ static void map_order(void)
 
 	/* No free IOVA. */
 	ASSERT_OK(vt_super_attach(&c, super));
-	ASSERT_REFUSED(&c, vt_map_super(&c, BASE, p, SZ_64K, VT_RO, 0), EEXIST);
-	ASSERT_REFUSED(&c, vt_map_super(&c, BASE, p, SZ_64K, VT_RW, 0), EEXIST);
-	ASSERT_REFUSED(&c, vt_map_super(&c, BASE, p + SZ_64K, SZ_64K, VT_RW, 0), EEXIST);
-	ASSERT_REFUSED(&c, vt_map_super(&c, BASE + SZ_64K + SZ_4K, p, SZ_64K, VT_RO, SZ_4K), EEXIST);
-
-	/* No entry. */
-	ASSERT_REFUSED(&c, vt_map_super(&c, BASE + SZ_1M, p, SZ_64K, VT_RO, 0), ENOSPC);
-	ASSERT_REFUSED(&c, vt_map_super(&c, BASE + SZ_1M, p, SZ_64K, VT_RW, 0), ENOSPC);
-	ASSERT_REFUSED(&c, vt_map_super(&c, BASE + SZ_1M, p + SZ_64K, SZ_64K, VT_RW, SZ_4K), ENOSPC);
+	ASSERT_MAPS_REFUSED(&c, BASE, p,
+		{ 0, 0, SZ_64K, VT_RO | S, 0, EEXIST },
+		{ 0, 0, SZ_64K, VT_RW | S, 0, EEXIST },
+		{ 0, SZ_64K, SZ_64K, VT_RW | S, 0, EEXIST },
+		{ SZ_64K + SZ_4K, 0, SZ_64K, VT_RO | S, SZ_4K, EEXIST },
+		/* No entry. */
+		{ SZ_1M, 0, SZ_64K, VT_RO | S, 0, ENOSPC },
+		{ SZ_1M, 0, SZ_64K, VT_RW | S, 0, ENOSPC },
+		{ SZ_1M, SZ_64K, SZ_64K, VT_RW | S, SZ_4K, ENOSPC });
 
 	/* Not registered. */
 	ASSERT_OK(vt_unmap(&c, BASE, SZ_64K, NULL));
@@ -1036,16 +1092,16 @@ static void map_enoent(void)
 	ASSERT_OK(vt_super_register(super, p + 2 * SZ_64K, SZ_64K, RW));
 
 	/* In one registration: two side by side are two. */
-	ASSERT_REFUSED(&c, vt_map_super(&c, BASE, p + SZ_64K, 2 * SZ_64K, VT_RW, 0), ENOENT);
-	ASSERT_REFUSED(&c, vt_map_super(&c, BASE, p + 2 * SZ_64K - SZ_4K, SZ_8K, VT_RW, 0), ENOENT);
-	ASSERT_REFUSED(&c, vt_map_super(&c, BASE, p + 2 * SZ_64K - SZ_4K, SZ_8K, VT_RW, SZ_4K),
-		       ENOENT);
-	ASSERT_REFUSED(&c, vt_map_super(&c, BASE, p, SZ_64K, VT_RW, 0), ENOENT);
-	ASSERT_REFUSED(&c, vt_map_super(&c, BASE, p + SZ_64K - SZ_4K, SZ_4K, VT_RW, 0), ENOENT);
-	ASSERT_REFUSED(&c, vt_map_super(&c, BASE, p + SZ_64K - SZ_4K, SZ_8K, VT_RW, 0), ENOENT);
-	ASSERT_REFUSED(&c, vt_map_super(&c, BASE, p + 3 * SZ_64K, SZ_4K, VT_RW, 0), ENOENT);
-	ASSERT_REFUSED(&c, vt_map_super(&c, BASE, p + 3 * SZ_64K - SZ_4K, SZ_8K, VT_RW, 0), ENOENT);
-	ASSERT_REFUSED(&c, vt_map_super(&c, BASE, p, SZ_1M, VT_RW, 0), ENOENT);
+	ASSERT_MAPS_REFUSED(&c, BASE, p,
+		{ 0, SZ_64K, 2 * SZ_64K, VT_RW | S, 0, ENOENT },
+		{ 0, 2 * SZ_64K - SZ_4K, SZ_8K, VT_RW | S, 0, ENOENT },
+		{ 0, 2 * SZ_64K - SZ_4K, SZ_8K, VT_RW | S, SZ_4K, ENOENT },
+		{ 0, 0, SZ_64K, VT_RW | S, 0, ENOENT },
+		{ 0, SZ_64K - SZ_4K, SZ_4K, VT_RW | S, 0, ENOENT },
+		{ 0, SZ_64K - SZ_4K, SZ_8K, VT_RW | S, 0, ENOENT },
+		{ 0, 3 * SZ_64K, SZ_4K, VT_RW | S, 0, ENOENT },
+		{ 0, 3 * SZ_64K - SZ_4K, SZ_8K, VT_RW | S, 0, ENOENT },
+		{ 0, 0, SZ_1M, VT_RW | S, 0, ENOENT });
 
 	ASSERT_OK(vt_map_super(&c, BASE, p + SZ_64K, SZ_64K, VT_RW, 0));
 	ASSERT_OK(vt_map_super(&c, BASE + SZ_64K, p + 2 * SZ_64K, SZ_4K, VT_RW, 0));
@@ -1120,6 +1176,7 @@ VTEST_MAIN(
 	VTEST(create_args),
 	VTEST(created),
 	VTEST(create_emfile),
+	VTEST(create_enfile),
 	VTEST(info_args),
 	VTEST(other_ioctls_enotty),
 	VTEST(attach_args),

@@ -708,37 +708,6 @@ static int track(struct vt_container *c, u64 iova, u64 size)
 }
 
 /*
- * A child's call fails because its cgroup has no memory left, and the child lives. The child
- * makes no other call: if vmalloc fails, a worker frees later what it did get, and until then
- * the child would be killed for the next page that it needs.
- */
-static void enomem_in_cgroup(int (*call)(struct vt_container *c, u64 iova, u64 size),
-			     struct vt_container *c, u64 iova, u64 size)
-{
-	struct vt_state was;
-	int status, ret;
-	pid_t pid;
-	u64 start;
-
-	vt_state(c, &was);
-	pid = fork();
-	ASSERT_GE(pid, 0);
-	if (!pid) {
-		/* Have what pages this will write, before. */
-		ASSERT_EQ(map_pieces(c, iova, 0), -EINVAL);
-		vt_join_cgroup();
-		ret = call(c, iova, size);
-		_exit(-ret);
-	}
-	ASSERT_EQ(waitpid(pid, &status, 0), pid);
-	ASSERT_TRUE(WIFEXITED(status));
-	ASSERT_EQ(WEXITSTATUS(status), ENOMEM);
-	vt_state_same(c, &was, "ENOMEM");
-	for (start = vt_now(); vt_cgroup_memory() > SZ_1M; usleep(10000))
-		ASSERT_LT(vt_now() - start, 10000000000ull);
-}
-
-/*
  * The bitmaps for holes and for dirty pages take up to 256 MiB. If the cgroup has less, the
  * call fails and changes nothing, and the kernel does not complain.
  */
@@ -756,10 +725,10 @@ static void too_large_enomem(void)
 	td_add(&d, 0);
 	ASSERT_OK(vt_map(&d, 0, (void *)SZ_4K, size, VT_RW, SZ_1G));
 	vt_limit_cgroup("32M");
-	enomem_in_cgroup(map_pieces, &d, 2 * most, most);
+	vt_expect_enomem(&d, map_pieces, 2 * most, most);
 	if (some > most / 4)
-		enomem_in_cgroup(map_pieces, &c, iova, some);
-	enomem_in_cgroup(track, &d, 0, 0);
+		vt_expect_enomem(&c, map_pieces, iova, some);
+	vt_expect_enomem(&d, track, 0, 0);
 	/* It is off. */
 	ASSERT_EQ(vt_dirty_get(&d, 0, SZ_1G, &word, 8), -EINVAL);
 	ASSERT_EQ(vt_extents_count(&d, 0, 0), 1);

@@ -112,12 +112,6 @@ static int open_scattered(struct vt_container *c, bool two, u8 **p)
 	return super;
 }
 
-static void fail_unmaps(int times, int domain)
-{
-	vt_kernel_may_say("cut here|WARNING: .*vfio_(iommu_type1|super)|^ *Call Trace:");
-	td_fail_unmaps(times, 0, domain);
-}
-
 /*
  * A device may still reach the region: it cannot be unregistered, and its pages stay pinned
  * when the super-container is gone.
@@ -152,7 +146,7 @@ static void unmap_fails(bool two, int domain)
 	pinned = vt_pinned();
 	locked = vt_locked();
 
-	fail_unmaps(-1, domain);
+	td_fail_unmaps(-1, 0, domain);
 	ASSERT_EQ(vt_unmap(&c, BASE + SZ_64K, 2 * SZ_64K, NULL), -EIO);
 	td_fail_unmaps(0, 0, 0);
 	ASSERT_EQ(vt_super_detach(&c), -EBUSY);
@@ -194,7 +188,7 @@ static void undo_fails(void)
 	u8 *p;
 
 	super = open_scattered(&c, true, &p);
-	fail_unmaps(0, 0);
+	td_fail_unmaps(0, 0, 0);
 	td_fail_to_undo(1);
 	ASSERT_EQ(vt_map_super(&c, BASE, p, SZ_1M, VT_RW, SZ_4K), -ENOMEM);
 	td_fail_unmaps(0, 0, 0);
@@ -215,7 +209,7 @@ static void teardown_fails(void)
 
 	super = open_scattered(&c, false, &p);
 	ASSERT_OK(vt_map_super(&c, BASE, p, SZ_1M, VT_RW, SZ_2M / 2));
-	fail_unmaps(-1, 0);
+	td_fail_unmaps(-1, 0, 0);
 	vt_close(&c);
 	td_fail_unmaps(0, 0, 0);
 	ASSERT_SUPER(super, SZ_1M, SZ_1M, 1, 0);

@@ -440,9 +440,7 @@ static void after_exec(const struct handover *h)
 static void exec_inherited(void)
 {
 	struct handover h = { 0 };
-	char text[16];
 	u8 *p;
-	int fd;
 
 	vt_open_v2(&h.c);
 	h.super = vt_super_new(&h.c);
@@ -452,16 +450,8 @@ static void exec_inherited(void)
 	h.p = (uintptr_t)p;
 	ASSERT_OK(vt_super_register(h.super, p, SZ_2M, RW));
 	ASSERT_OK(vt_map_super(&h.c, BASE, p, SZ_2M, VT_RW, SZ_64K));
-	vt_keep_open(h.c.fd);
-	vt_keep_open(h.c.dev[0].fd);
-	vt_keep_open(h.c.dev[0].group_fd);
 	vt_keep_open(h.super);
-	fd = syscall(SYS_memfd_create, "handover", 0);
-	ASSERT_EQ(pwrite(fd, &h, sizeof(h), 0), (ssize_t)sizeof(h));
-	snprintf(text, sizeof(text), "%d", fd);
-	setenv("VTEST_HANDOVER", text, 1);
-	execl("/proc/self/exe", "super_life", NULL);
-	FAIL("exec: %s", strerror(errno));
+	vt_exec(&h.c, &h, sizeof(h));
 }
 
 /* By default exec closes it: charge and memory go with the old mm. */
@@ -912,7 +902,7 @@ int main(int argc, char **argv)
 		VTEST(many_wait),
 		VTEST(last_close_does_not_wait),
 	};
-	const char *handover = getenv("VTEST_HANDOVER"), *pinned = getenv("VTEST_PINNED");
+	const char *pinned = getenv("VTEST_PINNED");
 	struct handover h;
 
 	/* The program that exec_closes() starts: it is all gone while this one runs. */
@@ -920,8 +910,7 @@ int main(int argc, char **argv)
 		ASSERT_PINNED_SOON(strtoull(pinned, NULL, 10));
 		return vt_failed();
 	}
-	if (handover) {
-		ASSERT_EQ(pread(atoi(handover), &h, sizeof(h), 0), (ssize_t)sizeof(h));
+	if (vt_handed_over(&h, sizeof(h))) {
 		after_exec(&h);
 		return vt_failed();
 	}

@@ -301,7 +301,7 @@ bool vt_pgsize_unknown(void)
 
 bool vt_write_only(void)
 {
-	return vt_linux() > 6 && !vt_machine_is("smmu");
+	return vt_linux() > 6 && !vt_machine_is("smmu") && !vt_machine_is("flts");
 }
 
 void vt_need_tables(struct vt_dev *dev)

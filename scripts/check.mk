@@ -66,6 +66,7 @@ $(call files,alike): $(call files,guest-plain-intel guest-unpatched-intel)
 $(call files,gate-clang): | $(call files,gate-gcc)
 $(call files,gate-sparse): | $(call files,gate-gcc gate-clang)
 $(call files,gate-prefixes): | $(call files,gate-gcc gate-clang gate-sparse)
+$(call files,gate-kunit): | $(call files,gate-gcc gate-clang gate-sparse gate-prefixes)
 
 FORCE:
 .PHONY: all list FORCE $(list:%=report-%)

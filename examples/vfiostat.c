@@ -23,10 +23,6 @@
 #define ROWS	24		/* of the table, unless -a is given */
 #define FAR	(1ULL << 30)	/* a gap of this size begins a new line */
 
-#ifndef VFIO_DMA_EXTENT_SPARSE	/* Linux 6.12 with the series has no sparse mappings. */
-#define VFIO_DMA_EXTENT_SPARSE	(1 << 3)
-#endif
-
 static bool all;
 
 /* The size in the largest unit that leaves no fraction, in one of four buffers */

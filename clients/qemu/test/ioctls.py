@@ -57,7 +57,7 @@ class Guest(ViommuMachine):
 def test_viommu():
     """Each device has a container."""
     guest = Guest(DEVICES[:2])
-    first = cost('start, two devices behind a virtual IOMMU, 1 GiB')
+    first = cost('start, two devices behind a virtual IOMMU')
     check(first['map'] > 0 and bool(first['register']) == PATCHED,
           'RAM is ' + ('registered' if PATCHED else 'not registered'))
     guest.set_up()
@@ -91,7 +91,7 @@ class MemoryGuest(VirtioMem, Guest):
 def test_virtio_mem():
     """Memory is plugged."""
     guest = MemoryGuest(DEVICES[:1])
-    cost('start, one device, 1 GiB')
+    cost('start, one device')
     guest.set_up()
     guest.set_up_virtio_mem()
     cost('its registers are mapped')

@@ -65,6 +65,10 @@ class Guest(ViommuMachine):
         """Does DMA to that IOVA fail?"""
         return self.dma_fails(self.edu(bus), iova, True)
 
+    def wait_deleted(self, name):
+        """Wait until a device is unplugged."""
+        self.event_wait('DEVICE_DELETED', match={'data': {'device': name}})
+
     def plug_dimm(self, name):
         """Plug memory; returns its address."""
         self.cmd('object-add', {'qom-type': 'memory-backend-ram', 'id': f'mem-{name}',
@@ -78,6 +82,7 @@ class Guest(ViommuMachine):
         self.cmd('device_del', id=name)
         self.command(f'outl 0xa00 {slot}')
         self.command('outb 0xa14 8')
+        self.wait_deleted(name)
         self.cmd('object-del', id=f'mem-{name}')
 
     def unplug_edu(self, *buses):
@@ -85,8 +90,8 @@ class Guest(ViommuMachine):
         for bus in buses:
             self.cmd('device_del', id=f'edu{bus}')
         self.reset()
-        for _ in buses:
-            self.event_wait('DEVICE_DELETED', timeout=60)
+        for bus in buses:
+            self.wait_deleted(f'edu{bus}')
 
     def plug_edu(self, *buses):
         """Plug devices."""
@@ -272,10 +277,13 @@ if PATCHED:
     test_devices(GUEST, LOCKED)
 GUEST.shutdown()
 if PATCHED:
-    check('vfio' not in GUEST.get_log(), 'QEMU has no complaint')
+    SAID = [line for line in GUEST.get_log().splitlines()
+            if 'vfio' in line and 'no available reset mechanism' not in line]
+    print(*SAID, sep='\n# ')
+    check(not SAID, 'QEMU has no complaint')
     GUEST = Guest(DEVICES[:2], 1.2 * MEMORY, iommu=False)
     GUEST.launch()
-    check(not GUEST.super() and GUEST.locks_once(MEMORY - MIB),
+    check(not GUEST.super() and GUEST.locks_once(MEMORY),
           'without a virtual IOMMU the devices share a container')
     GUEST.shutdown()
     test_virtio_mem(LOCKED)

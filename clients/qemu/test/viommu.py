@@ -279,7 +279,8 @@ GUEST.shutdown()
 if PATCHED:
     SAID = [line for line in GUEST.get_log().splitlines()
             if 'vfio' in line and 'no available reset mechanism' not in line]
-    print(*SAID, sep='\n# ')
+    for line in SAID:
+        print('#', line)
     check(not SAID, 'QEMU has no complaint')
     GUEST = Guest(DEVICES[:2], 1.2 * MEMORY, iommu=False)
     GUEST.launch()

@@ -2,11 +2,19 @@
 """A machine without a CPU: the test itself is its guest, by the qtest protocol."""
 
 import base64
+import re
+import subprocess
 import time
 
 from qemu.machine import QEMUQtestMachine
 
 EDU_BUFFER = 0x40000    # an address of the edu device itself
+
+
+def faults():
+    """How many DMA faults the kernel has told of."""
+    said = subprocess.run(['dmesg'], check=True, capture_output=True, text=True).stdout
+    return len(re.findall(r'DMAR: \[DMA |AMD-Vi: Event logged \[IO_PAGE_FAULT', said))
 
 
 class BareMachine(QEMUQtestMachine):
@@ -65,3 +73,13 @@ class BareMachine(QEMUQtestMachine):
             if time.monotonic() > deadline:
                 raise RuntimeError('edu does not end')
             time.sleep(0.02)
+
+    def dma_fails(self, edu, address, to_memory):
+        """Does DMA fail? The kernel does not tell of each fault; try it for a while."""
+        for _ in range(15):
+            before = faults()
+            self.dma(edu, address, to_memory)
+            time.sleep(1)
+            if faults() > before:
+                return True
+        return False

@@ -12,113 +12,38 @@ directory "python" of a QEMU source tree. Tests: large, limit, memslots, migrati
 
 import random
 import re
-import struct
 import subprocess
 import sys
 import time
 
-from bare_machine import BareMachine
+from bare_machine import BareMachine, faults
 from tap import check, end, skip
+from virtio_mem_driver import ACK, BLOCK, BUSY, PLUG, UNPLUG, VirtioMem
 
 VARIANT, QEMU, VFIOSTAT, DEVICE = sys.argv[1:5]
 PATCHED = VARIANT == 'patched'
-MIB = 1 << 20
 GIB = 1 << 30
-BLOCK = 2 * MIB
 LIMIT = '/sys/module/vfio_iommu_type1/parameters/dma_entry_limit'
-
-# PCI devices: slot, BAR and where that is put
-MEM_SLOT, MEM_BAR, MEM_AT = 0x10, 4, 0xe0000000
-EDU_SLOT, EDU_BAR, EDU_AT = 0x11, 0, 0xe1000000
-# In the guest's memory: a virtqueue, a request and its answer
-DESC, AVAIL, USED, REQUEST, ANSWER = 0x100000, 0x101000, 0x102000, 0x103000, 0x103100
-
-PLUG, UNPLUG = 0, 1     # requests
-ACK, BUSY = 0, 2        # answers
+EDU_SLOT, EDU_AT = 0x11, 0xe1000000
 
 
-class Guest(BareMachine):
+class Guest(VirtioMem, BareMachine):
     """A machine with both devices, their driver, and what is plugged."""
 
     def __init__(self, size, *properties, other=None):
         self.size, self.edu = size, not other
         super().__init__(QEMU, args=[
             '-machine', 'q35', '-nodefaults', '-display', 'none',
-            '-m', f'256M,maxmem={size + GIB}',
-            '-object', f'memory-backend-ram,id=ram,size={size},reserve=off',
-            '-device', ','.join([
-                'virtio-mem-pci', 'id=vm', 'memdev=ram', f'addr={MEM_SLOT:x}',
-                f'block-size={BLOCK}', f'requested-size={size}', *properties]),
+            '-m', f'256M,maxmem={size + GIB}', *self.virtio_mem(size, *properties),
             '-device', other or f'vfio-pci,host={DEVICE},addr={EDU_SLOT:x}'],
                          base_temp_dir='/tmp')
-        self.plugged = set()
-        self.notify = self.region = self.requests = 0
 
     def set_up(self):
         """What firmware and drivers do."""
-        devices = ((MEM_SLOT, MEM_BAR, MEM_AT), (EDU_SLOT, EDU_BAR, EDU_AT))
-        for slot, bar, where in devices if self.edu else devices[:1]:
-            self.config_write(slot, 0x10 + 4 * bar, where)
-            self.config_write(slot, 4, 6)   # memory space, bus master
-        at = self.config_read(MEM_SLOT, 0x34) & 0xff
-        parts = {}
-        while at:
-            head = self.config_read(MEM_SLOT, at)
-            if head & 0xff == 9:            # one of virtio's capabilities
-                kind = head >> 24
-                parts[kind] = MEM_AT + self.config_read(MEM_SLOT, at + 8)
-                if kind == 2:
-                    factor = self.config_read(MEM_SLOT, at + 16)
-            at = head >> 8 & 0xff
-        common, self.notify, config = parts[1], parts[2], parts[4]
-        for status in (0, 1, 3):
-            self.write('b', common + 20, status)
-        # Memory that is not plugged is not read; virtio 1.0
-        for select, features in ((0, 1 << 1), (1, 1)):
-            self.write('l', common + 8, select)
-            self.write('l', common + 12, features)
-        self.write('b', common + 20, 11)
-        if not self.read('b', common + 20) & 8:
-            raise RuntimeError('virtio-mem does not take the features')
-        self.store(AVAIL, bytes(0x1000))
-        self.store(USED, bytes(0x1000))
-        self.store(DESC, struct.pack('<QIHHQIHH', REQUEST, 24, 1, 1, ANSWER, 10, 2, 0))
-        self.write('w', common + 22, 0)
-        for offset, where in ((32, DESC), (40, AVAIL), (48, USED)):
-            self.write('l', common + offset, where)
-            self.write('l', common + offset + 4, 0)
-        self.notify += factor * self.read('w', common + 30)
-        self.write('w', common + 28, 1)
-        self.write('b', common + 20, 15)
-        self.region = self.read('q', config + 16)
-        self.requests = 0
-        self.plugged.clear()
-
-    def request(self, kind, block, count=1):
-        """Plug or unplug blocks; returns virtio-mem's answer."""
-        self.store(REQUEST, struct.pack('<H6xQH6x', kind, self.region + block * BLOCK, count))
-        self.requests = self.requests + 1 & 0xffff
-        self.write('w', AVAIL + 2, self.requests)
-        self.write('w', self.notify, 0)
-        deadline = time.monotonic() + 60
-        while self.read('w', USED + 2) != self.requests:
-            if time.monotonic() > deadline:
-                raise RuntimeError('virtio-mem does not answer')
-        answer = self.read('w', ANSWER)
-        if answer == ACK:
-            blocks = range(block, block + count)
-            if kind == PLUG:
-                self.plugged.update(blocks)
-            else:
-                self.plugged.difference_update(blocks)
-        return answer
-
-    def unplugged(self):
-        """A random block that is not plugged."""
-        while True:
-            block = random.randrange(self.size // BLOCK)
-            if block not in self.plugged:
-                return block
+        if self.edu:
+            self.config_write(EDU_SLOT, 0x10, EDU_AT)
+            self.config_write(EDU_SLOT, 4, 6)   # memory space, bus master
+        self.set_up_virtio_mem()
 
     def entries(self):
         """How many DMA entries QEMU's container uses."""
@@ -129,23 +54,6 @@ class Guest(BareMachine):
     def monitor(self, line):
         """A command of the human monitor."""
         return self.cmd('human-monitor-command', command_line=line)
-
-
-def faults():
-    """How many DMA faults the kernel has told of."""
-    said = subprocess.run(['dmesg'], check=True, capture_output=True, text=True).stdout
-    return len(re.findall(r'DMAR: \[DMA |AMD-Vi: Event logged \[IO_PAGE_FAULT', said))
-
-
-def fails(guest, address, to_memory):
-    """Does DMA fail? The kernel does not tell of each fault; try it for a while."""
-    for _ in range(15):
-        before = faults()
-        guest.dma(EDU_AT, address, to_memory)
-        time.sleep(1)
-        if faults() > before:
-            return True
-    return False
 
 
 def plug_and_unplug(guest, base, steps):
@@ -193,9 +101,11 @@ def test_large():
         check(guest.load(second, 256) == data, f'{life}: DMA from one block to another')
         check(faults() == before, f'{life}: no DMA has failed')
         nothing = guest.region + guest.unplugged() * BLOCK
-        check(fails(guest, nothing, True), f'{life}: DMA to a block that is not plugged fails')
+        check(guest.dma_fails(EDU_AT, nothing, True),
+              f'{life}: DMA to a block that is not plugged fails')
         guest.request(UNPLUG, one)
-        check(fails(guest, first, False), f'{life}: DMA from a block that was plugged fails')
+        check(guest.dma_fails(EDU_AT, first, False),
+              f'{life}: DMA from a block that was plugged fails')
 
         if PATCHED:
             extents = guest.cmd('x-query-vfio-dma')[0]['extents']

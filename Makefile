@@ -29,7 +29,7 @@ check-arm64:	## test kernels for ARM on an emulated SMMUv3
 	@scripts/check-all arm64
 gates:		## run the part of check that looks at the source: compilers, analyzers, form
 	@scripts/check-all gates
-clients:	## build QEMU with and without the patches in clients/, compare them
+clients:	## build QEMU and DPDK with and without the patches in clients/, compare them
 	@scripts/clients
 coverage:	## print which lines of the series no test reaches; make lcov's report
 	@scripts/coverage
@@ -87,6 +87,7 @@ distclean:	## remove also downloads and mails
 ## KERNEL_SRC      your own kernel source: a tree, a tarball or a git clone
 ## KERNEL_REV      which commit of that clone (default HEAD)
 ## QEMU_SRC        your own QEMU source for make clients: a tree, a tarball or a git clone
+## DPDK_SRC        likewise, of DPDK
 ## APT_MIRROR      the Debian mirror that has the source packages
 ## JOBS            how many compilers run at once (default: one for each CPU)
 ## FROM            number of the patch where make bisect begins; "changed": only the

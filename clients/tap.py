@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What the tests print: TAP. Each line names the variant of QEMU, their first argument."""
+"""What the tests print: TAP. Each line names the variant of the client, their first argument."""
 
 import sys
 

@@ -89,8 +89,8 @@ END {
 	print "	map them with a granule of 4 KiB           ", fixed("map", "granule", "512M", "4K") >file
 	print "	unmap all of it, no granule                ", fixed("unmap", "type1", "512M", "-") >file
 	print "	unmap all of it, granule of 4 KiB          ", fixed("unmap", "granule", "512M", "4K") >file
-	print "	unmap 4 KiB of a page of 2 MiB             ", fixed("cut", "granule", "512M", "4K") >file
-	print "	unmap the next 4 KiB                       ", fixed("cutnext", "granule", "512M", "4K") >file
+	print "	unmap 4 KiB of a page of 2 MiB             ", fixed("cut", "granule", "256M", "4K") >file
+	print "	unmap the next 4 KiB                       ", fixed("cutnext", "granule", "256M", "4K") >file
 	printf "	unmap 2 MiB of a page of 1 GiB              %7.1f\n", value["patched", "cut", "granule", "huge1G", "1G", "2M"] / 1000 >file
 
 	begin(dir "/figures-3.txt")

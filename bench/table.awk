@@ -138,7 +138,7 @@ END {
 	}
 	if (get("cut", "granule", "huge1G", "1G", "2M") != "") {
 		heading("CUTTING: unmap one granule in an IOMMU page, and the next one", "page     granule", "first next")
-		printf "%-18s%10s%10s\n", "2M       4K", show(get("cut", "granule", "thp", "512M", "4K"), 1000), show(get("cutnext", "granule", "thp", "512M", "4K"), 1000)
+		printf "%-18s%10s%10s\n", "2M       4K", show(get("cut", "granule", "thp", "256M", "4K"), 1000), show(get("cutnext", "granule", "thp", "256M", "4K"), 1000)
 		printf "%-18s%10s%10s\n", "1G       2M", show(get("cut", "granule", "huge1G", "1G", "2M"), 1000), show(get("cutnext", "granule", "huge1G", "1G", "2M"), 1000)
 	}
 

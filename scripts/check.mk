@@ -24,6 +24,7 @@ guests := $(filter-out guest-arm64-%,$(guests))
 endif
 ifeq ($(EXTENT),backport)
 gates := $(filter $(call grep_gates,Backport: too),$(gates))
+mutants :=
 endif
 ifeq ($(EXTENT),gates)
 guests :=

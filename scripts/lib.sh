@@ -120,17 +120,13 @@ series_fingerprint() {
 	done < <(series_patches) | sha256sum | cut -d' ' -f1
 }
 
-# mutants: the patches in qemu-tests/mutants for this base's series. They are for the series
-# that is posted, unless "# base: 6.12" in their head names others.
+# mutants: the patches in qemu-tests/mutants for this base. "# base: 7.3" in the head of one
+# says that it is for that base only.
 mutants() {
 	local p bases
 	for p in "$top"/qemu-tests/mutants/*.patch; do
 		bases=$(sed -n 's/^# base: *//p' "$p")
-		if [ -z "$bases" ]; then
-			[ "$series" = series ] || continue
-		else
-			[[ " $bases " == *" $BASE "* ]] || continue
-		fi
+		[ -z "$bases" ] || [[ " $bases " == *" $BASE "* ]] || continue
 		echo "$p"
 	done
 }

@@ -162,6 +162,19 @@ def check_sharing(guest):
           "only the devices' registers are not")
 
 
+def test_tracking(guest):
+    """Dirty tracking begins and ends. No device behind a virtual IOMMU can migrate."""
+    guest.cmd('calc-dirty-rate', {'calc-time': 1, 'mode': 'dirty-bitmap'})
+    deadline = time.monotonic() + 60
+    status = 'measuring'
+    while status != 'measured' and time.monotonic() < deadline:
+        time.sleep(0.2)
+        status = guest.cmd('query-dirty-rate')['status']
+    check(status == 'measured', 'dirty pages are tracked for a second')
+    check(all(guest.copies(bus, (80 * MIB, 80 * MIB), (81 * MIB, 81 * MIB)) for bus in (1, 2)),
+          'DMA is right after that')
+
+
 def test_memory(guest, locked):
     """Memory is plugged and unplugged."""
     dimm = guest.plug_dimm('a')
@@ -262,6 +275,7 @@ GUEST.set_up()
 if PATCHED:
     check(GUEST.locks_once(MEMORY), 'the memory is locked once')
     check_sharing(GUEST)
+    test_tracking(GUEST)
     LOCKED = GUEST.locked()
 else:
     check(GUEST.locks(1.9 * MEMORY, 2.1 * MEMORY), 'the memory is locked twice')

@@ -468,6 +468,35 @@ static void efault_loses_nothing(void)
 	expect(&c, &m, 0, PAGES);
 }
 
+/*
+ * Without granules nothing is written to the user's bitmap before the bits are. So the copy
+ * faults at the second mapping, when the bits of the first have been copied.
+ */
+static void efault_second_mapping(void)
+{
+	struct model m = { 0 };
+	struct vt_container c;
+	struct vt_dev *dev;
+	u8 *p, *two;
+
+	dev = open_testdev(&c);
+	p = vt_alloc(VT_MEM_4K, SZ_1M);
+	two = mmap(NULL, SZ_8K, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ASSERT_TRUE(two != MAP_FAILED);
+	ASSERT_OK(munmap(two + SZ_4K, SZ_4K));
+	ASSERT_OK(map(&c, 0, p, 64, 0));
+	ASSERT_OK(map(&c, 64, p, 64, 0));
+	ASSERT_OK(vt_dirty_start(&c));
+	touch(dev, 1);
+	touch(dev, 63);
+	touch(dev, 70);
+	set(&m, 1, 1);
+	set(&m, 63, 1);
+	set(&m, 70, 1);
+	ASSERT_EQ(vt_dirty_get(&c, BASE, 128 * SZ_4K, two + SZ_4K - 8, 16), -EFAULT);
+	expect(&c, &m, 0, 128);
+}
+
 /* 15 mappings side by side, with 8 MiB of free IOVA space on either side */
 #define CHUNK		(16 * SZ_1M)
 #define CHUNKS		15
@@ -610,6 +639,7 @@ VTEST_MAIN(
 	VTEST(start_with_holes),
 	VTEST(pinned_pages),
 	VTEST(efault_loses_nothing),
+	VTEST(efault_second_mapping),
 	VTEST(unmap_efault),
 	VTEST(large),
 )

@@ -8,8 +8,8 @@
  *
  * 2. Probes in the IOMMU core, which act only while the parameter "armed" is set.  They
  *    make the core refuse calls (sharing a domain, page sizes, unmaps) or report reserved
- *    regions that do not exist.  See the MODULE_PARM_DESC()s.  Clearing "armed" resets all
- *    their parameters.
+ *    regions that do not exist.  One in virtio-iommu spoils requests.  See the
+ *    MODULE_PARM_DESC()s.  Clearing "armed" resets all their parameters.
  *
  * The handlers run in a breakpoint, so they take no locks.  They remember things from one
  * call to the next.  That works only if groups join one container at a time.
@@ -23,12 +23,14 @@
 #include <linux/module.h>
 #include <linux/mutex.h>
 #include <linux/objtool.h>
+#include <linux/pci.h>
 #include <linux/platform_device.h>
 #include <linux/sched.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
-#include <linux/vfio.h>
 #include <linux/version.h>
+#include <linux/vfio.h>
+#include <linux/virtio_iommu.h>
 #include <linux/workqueue.h>
 #include <linux/xarray.h>
 
@@ -298,6 +300,67 @@ module_param_cb(hold_mm, &vtd_hold_mm_ops, NULL, 0200);
 MODULE_PARM_DESC(hold_mm,
 		 "Hold the writer's mmap_lock, which this eventfd tells, until a signal");
 
+/*
+ * Unmaps four pages, of which the second and the fourth are not mapped, in a domain without
+ * devices.  The first must be unmapped, and the third must stay.
+ */
+static int vtd_unmap_hole(struct iommu_domain *domain, phys_addr_t phys)
+{
+	unsigned long iova = SZ_1G, third = iova + 2 * PAGE_SIZE;
+	int ret;
+
+	ret = iommu_map(domain, iova, phys, PAGE_SIZE, IOMMU_READ, GFP_KERNEL);
+	if (ret)
+		return ret;
+	ret = iommu_map(domain, third, phys, PAGE_SIZE, IOMMU_READ, GFP_KERNEL);
+	if (ret) {
+		iommu_unmap(domain, iova, PAGE_SIZE);
+		return ret;
+	}
+
+	if (iommu_unmap(domain, iova, 4 * PAGE_SIZE) != PAGE_SIZE)
+		ret = -ERANGE;
+	if (!iommu_iova_to_phys(domain, third))
+		return -ENOENT;
+	iommu_unmap(domain, third, PAGE_SIZE);
+	return ret;
+}
+
+static int vtd_set_unmap_hole(const char *val, const struct kernel_param *kp)
+{
+	struct iommu_domain *domain;
+	struct pci_dev *edu;
+	struct page *page;
+	int ret = -ENOMEM;
+
+	edu = pci_get_device(0x1234, 0x11e8, NULL);
+	if (!edu)
+		return -ENODEV;
+	page = alloc_page(GFP_KERNEL);
+	if (!page)
+		goto put;
+	domain = iommu_paging_domain_alloc(&edu->dev);
+	if (IS_ERR(domain)) {
+		ret = PTR_ERR(domain);
+		goto free;
+	}
+	ret = vtd_unmap_hole(domain, page_to_phys(page));
+	iommu_domain_free(domain);
+free:
+	__free_page(page);
+put:
+	pci_dev_put(edu);
+	return ret;
+}
+
+static const struct kernel_param_ops vtd_unmap_hole_ops = {
+	.set = vtd_set_unmap_hole,
+};
+
+module_param_cb(unmap_hole, &vtd_unmap_hole_ops, NULL, 0200);
+MODULE_PARM_DESC(unmap_hole,
+		 "Unmap across a hole: -ERANGE if it does not end there, -ENOENT if it takes what is behind");
+
 static long vtd_ioctl(struct vfio_device *vdev, unsigned int cmd,
 		      unsigned long arg)
 {
@@ -509,6 +572,23 @@ static unsigned long resv_size;
 module_param(resv_size, ulong, 0644);
 MODULE_PARM_DESC(resv_size, "Size of that region; 0: none");
 
+static bool sw_msi;
+module_param(sw_msi, bool, 0644);
+MODULE_PARM_DESC(sw_msi, "Every group's MSIs need an MSI cookie");
+
+static int fail_cookie_times;
+module_param(fail_cookie_times, int, 0644);
+MODULE_PARM_DESC(fail_cookie_times, "How many calls of iommu_get_msi_cookie() fail");
+
+static unsigned int spoil_type;
+module_param(spoil_type, uint, 0644);
+MODULE_PARM_DESC(spoil_type,
+		 "Requests of this type that a virtio-iommu gets are for nothing that exists");
+
+static int spoil_times;
+module_param(spoil_times, int, 0644);
+MODULE_PARM_DESC(spoil_times, "How many of them");
+
 static unsigned long unmap_calls;
 module_param(unmap_calls, ulong, 0644);
 MODULE_PARM_DESC(unmap_calls,
@@ -632,6 +712,31 @@ static int vtd_unmap_pre(struct kprobe *kp, struct pt_regs *regs)
 	return 0;
 }
 
+static int vtd_cookie_pre(struct kprobe *kp, struct pt_regs *regs)
+{
+	if (!fail_cookie_times)
+		return 0;
+	fail_cookie_times--;
+	return vtd_return(regs, -ENOMEM);
+}
+
+/* The second argument is a request, before it is copied into the queue */
+static int vtd_request_pre(struct kprobe *kp, struct pt_regs *regs)
+{
+	struct virtio_iommu_req_head *head = (void *)regs_get_kernel_argument(regs, 1);
+
+	if (!spoil_times || head->type != spoil_type)
+		return 0;
+	spoil_times--;
+	if (head->type == VIRTIO_IOMMU_T_ATTACH)
+		((struct virtio_iommu_req_attach *)head)->endpoint = cpu_to_le32(U32_MAX);
+	else if (head->type == VIRTIO_IOMMU_T_MAP)
+		((struct virtio_iommu_req_map *)head)->domain = cpu_to_le32(U32_MAX);
+	else if (head->type == VIRTIO_IOMMU_T_UNMAP)
+		((struct virtio_iommu_req_unmap *)head)->domain = cpu_to_le32(U32_MAX);
+	return 0;
+}
+
 static int vtd_free_pre(struct kprobe *kp, struct pt_regs *regs)
 {
 	unsigned int i;
@@ -679,7 +784,14 @@ static int vtd_resv_ret(struct kretprobe_instance *ri, struct pt_regs *regs)
 	struct list_head *head = *(struct list_head **)ri->data;
 	struct iommu_resv_region *region;
 
-	if (!resv_size || regs_return_value(regs))
+	if (regs_return_value(regs))
+		return 0;
+
+	list_for_each_entry(region, head, list)
+		if (sw_msi && region->type == IOMMU_RESV_MSI)
+			region->type = IOMMU_RESV_SW_MSI;
+
+	if (!resv_size)
 		return 0;
 
 	region = iommu_alloc_resv_region(resv_iova, resv_size, 0,
@@ -702,7 +814,12 @@ static struct kprobe probes[] = {
 	VTD_KPROBE("iommu_unmap", vtd_unmap_pre),
 	VTD_KPROBE("iommu_unmap_fast", vtd_unmap_pre),
 	VTD_KPROBE("iommu_domain_free", vtd_free_pre),
+	VTD_KPROBE("iommu_get_msi_cookie", vtd_cookie_pre),
+	/* The last, since vtd_register_probes() may leave it out */
+	VTD_KPROBE("__viommu_add_req", vtd_request_pre),
 };
+
+static unsigned int nprobes = ARRAY_SIZE(probes);
 
 static struct kretprobe retprobes[] = {
 	{
@@ -727,7 +844,7 @@ static int vtd_arm(void)
 	unsigned int i;
 	int ret = 0;
 
-	for (i = 0; i < ARRAY_SIZE(probes) && !ret; i++)
+	for (i = 0; i < nprobes && !ret; i++)
 		ret = enable_kprobe(&probes[i]);
 	for (i = 0; i < ARRAY_SIZE(retprobes) && !ret; i++)
 		ret = enable_kretprobe(&retprobes[i]);
@@ -738,7 +855,7 @@ static void vtd_disarm(void)
 {
 	unsigned int i;
 
-	for (i = 0; i < ARRAY_SIZE(probes); i++)
+	for (i = 0; i < nprobes; i++)
 		disable_kprobe(&probes[i]);
 	for (i = 0; i < ARRAY_SIZE(retprobes); i++)
 		disable_kretprobe(&retprobes[i]);
@@ -755,6 +872,10 @@ static void vtd_disarm(void)
 	fail_unmap_domain = 0;
 	resv_iova = 0;
 	resv_size = 0;
+	sw_msi = false;
+	fail_cookie_times = 0;
+	spoil_type = 0;
+	spoil_times = 0;
 	unmap_calls = 0;
 	last_group = NULL;
 	memset(domains, 0, sizeof(domains));
@@ -801,8 +922,13 @@ static int vtd_register_probes(void)
 	unsigned int n, nret = 0;
 	int ret;
 
-	for (n = 0; n < ARRAY_SIZE(probes); n++) {
+	for (n = 0; n < nprobes; n++) {
 		ret = register_kprobe(&probes[n]);
+		if (ret == -ENOENT && probes[n].pre_handler == vtd_request_pre) {
+			/* The kernel has no driver for a virtio-iommu, or it is a module */
+			nprobes--;
+			break;
+		}
 		if (ret == -ENOENT && probes[n].pre_handler == vtd_map_runs_pre) {
 			/* What the unpatched kernel has instead of it */
 			probes[n].symbol_name = "iommu_map_nosync";
@@ -870,8 +996,7 @@ static int __init vtd_init(void)
 
 	ret = vtd_register_devices();
 	if (ret) {
-		vtd_unregister_probes(ARRAY_SIZE(probes),
-				      ARRAY_SIZE(retprobes));
+		vtd_unregister_probes(nprobes, ARRAY_SIZE(retprobes));
 		return ret;
 	}
 
@@ -884,7 +1009,7 @@ static int __init vtd_init(void)
 static void __exit vtd_exit(void)
 {
 	vtd_unregister_devices(ndev);
-	vtd_unregister_probes(ARRAY_SIZE(probes), ARRAY_SIZE(retprobes));
+	vtd_unregister_probes(nprobes, ARRAY_SIZE(retprobes));
 }
 
 module_init(vtd_init);

@@ -114,6 +114,39 @@ static void late_plain(void)
 	vt_close(&c);
 }
 
+/* The first domain fails at the last moment: what it was to map is not pinned or charged. */
+static void cookie_fails(void)
+{
+	u64 base, pinned, size = 0;
+	struct vt_container c;
+	u8 *mem;
+
+	td_arm();
+	vt_open_empty(&c, VFIO_TYPE1v2_IOMMU);
+	td_add(&c, 0);
+	/* A kernel without granules may lack the fix. */
+	vt_need_granule(&c);
+	mem = vt_alloc(VT_MEM_4K, SIZE);
+	ASSERT_OK(vt_map(&c, IOVA, mem, SIZE, VT_RW, 0));
+	base = vt_locked();
+	pinned = vt_pinned();
+	td_set("sw_msi", 1);
+	td_set("fail_cookie_times", 1);
+	ASSERT_EQ(vt_try_add_group(&c, vt_edu_group(0), vt_edu_bdf(0), NULL), -ENOMEM);
+	ASSERT_EQ(td_get("fail_cookie_times"), 0);
+	td_set("sw_msi", 0);
+	ASSERT_EQ(vt_locked(), base);
+	ASSERT_EQ(vt_pinned(), pinned);
+
+	vt_add_edu(&c, 0);
+	ASSERT_EQ(vt_locked(), base + SIZE);
+	ASSERT_OK(vt_unmap(&c, IOVA, SIZE, &size));
+	ASSERT_EQ(size, SIZE);
+	ASSERT_EQ(vt_locked(), base);
+	ASSERT_EQ(vt_pinned(), pinned);
+	vt_close(&c);
+}
+
 /* A piece is unmapped in both domains; its neighbours stay mapped in both. */
 static void two_pieces(void)
 {
@@ -716,6 +749,7 @@ VTEST_MAIN(
 	VTEST(two_plain),
 	VTEST(late_plain),
 	VTEST(reserved_plain),
+	VTEST(cookie_fails),
 	VTEST(two_pieces),
 	VTEST(late_holes),
 	VTEST(pgsize_refused),

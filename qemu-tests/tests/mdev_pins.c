@@ -158,6 +158,35 @@ static void last_page_plain(void)
 	vt_close(&c);
 }
 
+/* An IOMMU that reaches the last page joins: the page is charged already. */
+static void last_page_then_edu(void)
+{
+	u64 iova = -SZ_4K, base = vt_locked();
+	struct vt_container c;
+	struct vt_dev *dev;
+	u8 *mem;
+	int ret;
+
+	/* A kernel without granules may lack the fix. */
+	dev = open_granule(&c);
+	mem = vt_alloc(VT_MEM_4K, SZ_4K);
+	ASSERT_OK(vt_map(&c, iova, mem, SZ_4K, VT_RW, 0));
+	ASSERT_EQ(td_pin(dev, iova, 1, RW, NULL), 1);
+	ASSERT_EQ(vt_locked(), base + SZ_4K);
+	ret = vt_try_add_group(&c, vt_edu_group(0), vt_edu_bdf(0), NULL);
+	if (ret == -EINVAL || ret == -ERANGE)
+		SKIP("the IOMMU does not reach that page");
+	ASSERT_OK(ret);
+	ASSERT_EQ(vt_locked(), base + SZ_4K);
+	ASSERT_OK(td_unpin(dev, iova, 1));
+	ASSERT_EQ(vt_locked(), base + SZ_4K);
+	ASSERT_EQ(td_pin(dev, iova, 1, RW, NULL), 1);
+	ASSERT_OK(vt_unmap(&c, iova, SZ_4K, NULL));
+	ASSERT_EQ(td_pinned(dev), 0);
+	ASSERT_EQ(vt_locked(), base);
+	vt_close(&c);
+}
+
 static void last_page_granule(void)
 {
 	u64 iova = -SZ_1M, base = vt_locked(), val = 0x5678, size = 0;
@@ -663,6 +692,7 @@ VTEST_MAIN(
 	VTEST(close_with_pins),
 	VTEST(keeps_pins_ebusy),
 	VTEST(last_page_plain),
+	VTEST(last_page_then_edu),
 	VTEST(no_double_charge_plain),
 	VTEST(late_edu_plain),
 	VTEST(rw_plain),

@@ -69,6 +69,36 @@ static void leave(struct vt_dev *dev, bool unset)
 	dev->group = -1;
 }
 
+struct leaving {
+	struct vt_dev *dev;
+	bool unset;
+	atomic_bool done;
+};
+
+static void *leave_in_thread(void *arg)
+{
+	struct leaving *l = arg;
+
+	leave(l->dev, l->unset);
+	l->done = true;
+	return NULL;
+}
+
+/* Whoever waits for the ioctl would wait for ever. */
+static void leave_soon(struct vt_dev *dev, bool unset)
+{
+	struct leaving l = { .dev = dev, .unset = unset };
+	pthread_t thread;
+	int i;
+
+	ASSERT_OK(pthread_create(&thread, NULL, leave_in_thread, &l));
+	for (i = 0; i < 2000 && !l.done; i++)
+		usleep(10000);
+	if (!l.done)
+		FAIL("the group cannot leave before the ioctl ends");
+	ASSERT_OK(pthread_join(thread, NULL));
+}
+
 /* again: a group joins the container again before the ioctl goes on. */
 static void leave_during(struct vt_container *c, int super, const struct call *call, bool unset,
 			 bool again)
@@ -87,7 +117,7 @@ static void leave_during(struct vt_container *c, int super, const struct call *c
 	ASSERT_OK(pthread_create(&thread, NULL, wait_in_ioctl, &w));
 	ASSERT_EQ(vt_awaited(uffd), (uintptr_t)p + SZ_4K);
 
-	leave(&c->dev[0], unset);
+	leave_soon(&c->dev[0], unset);
 	/* The ioctl still waits, but all is unmapped. Only the registered memory is charged. */
 	ASSERT_EQ(vt_locked(), SIZE);
 	ASSERT_SUPER(super, SIZE, SIZE, 1, 0);
@@ -123,7 +153,9 @@ static void leave_during(struct vt_container *c, int super, const struct call *c
 	munmap(p, SZ_8K);
 }
 
-static void try_all(struct call *call, int *super_fd)
+/* prepare() may change what a container has, and the argument, before the call. */
+static void try_all(struct call *call,
+		    void (*prepare)(struct vt_container *c, int super, struct call *call))
 {
 	struct vt_container c;
 	int i, super;
@@ -135,11 +167,8 @@ static void try_all(struct call *call, int *super_fd)
 	pinned = vt_pinned();
 	for (i = 0; i < 4; i++) {
 		super = open_full(&c);
-		if (super_fd) {
-			ASSERT_OK(vt_unmap(&c, IOVA + 2 * SZ_1G, SIZE, NULL));
-			ASSERT_OK(vt_super_detach(&c));
-			*super_fd = super;
-		}
+		if (prepare)
+			prepare(&c, super, call);
 		leave_during(&c, super, call, i % 2, i / 2);
 	}
 }
@@ -151,7 +180,8 @@ static void set_arg(struct call *call, const void *arg, size_t size)
 	call->size = size;
 }
 
-static void map_some(const char *name, u32 flags, u64 granule, size_t late)
+static void map_some(const char *name, u32 flags, u64 granule, size_t late,
+		     void (*prepare)(struct vt_container *c, int super, struct call *call))
 {
 	struct call call = { .name = name, .cmd = VFIO_IOMMU_MAP_DMA, .late = late };
 	struct vfio_iommu_type1_dma_map map = {
@@ -164,19 +194,55 @@ static void map_some(const char *name, u32 flags, u64 granule, size_t late)
 
 	map.vaddr = (uintptr_t)vt_alloc(VT_MEM_4K, SIZE);
 	set_arg(&call, &map, sizeof(map));
-	try_all(&call, NULL);
+	try_all(&call, prepare);
 }
 
 static void map_plain(void)
 {
-	map_some("map", VT_RW, 0, 0);
+	map_some("map", VT_RW, 0, 0, NULL);
 }
 
 /* The kernel reads the granule in a second step. */
 static void map_granule(void)
 {
 	map_some("map with a granule", VT_RW | VFIO_DMA_MAP_FLAG_GRANULE, SZ_64K,
-		 offsetof(struct vfio_iommu_type1_dma_map, granule));
+		 offsetof(struct vfio_iommu_type1_dma_map, granule), NULL);
+}
+
+static void name_registered(struct vt_container *c, int super, struct call *call)
+{
+	u64 vaddr = (uintptr_t)more;
+
+	(void)c;
+	(void)super;
+	memcpy(call->arg + offsetof(struct vfio_iommu_type1_dma_map, vaddr), &vaddr, sizeof(vaddr));
+}
+
+static void map_super(void)
+{
+	map_some("map registered memory", VT_RW | VFIO_DMA_MAP_FLAG_SUPER, 0, 0, name_registered);
+}
+
+static void map_sparse(void)
+{
+	map_some("set up a sparse mapping",
+		 VT_RW | VFIO_DMA_MAP_FLAG_SPARSE | VFIO_DMA_MAP_FLAG_GRANULE, SZ_64K, 0, NULL);
+}
+
+/* The same map, into a sparse mapping of this memory */
+static void set_up_sparse(struct vt_container *c, int super, struct call *call)
+{
+	u64 vaddr;
+
+	(void)super;
+	vt_need_sparse(c);
+	memcpy(&vaddr, call->arg + offsetof(struct vfio_iommu_type1_dma_map, vaddr), sizeof(vaddr));
+	ASSERT_OK(vt_sparse(c, IOVA + 3 * SZ_1G, (void *)(uintptr_t)vaddr, SIZE, VT_RW, SZ_64K));
+}
+
+static void fill_sparse(void)
+{
+	map_some("fill a sparse mapping", VT_RW, 0, 0, set_up_sparse);
 }
 
 static void unmap_some(const char *name, u32 flags)
@@ -240,6 +306,25 @@ static void extents(void)
 	try_all(&call, NULL);
 }
 
+static void stop_dirty(struct vt_container *c, int super, struct call *call)
+{
+	(void)super;
+	(void)call;
+	ASSERT_OK(vt_dirty_stop(c));
+}
+
+static void dirty_start(void)
+{
+	struct call call = { .name = "start dirty tracking", .cmd = VFIO_IOMMU_DIRTY_PAGES };
+	struct vfio_iommu_type1_dirty_bitmap arg = {
+		.argsz = sizeof(arg),
+		.flags = VFIO_IOMMU_DIRTY_PAGES_FLAG_START,
+	};
+
+	set_arg(&call, &arg, sizeof(arg));
+	try_all(&call, stop_dirty);
+}
+
 static void dirty_stop(void)
 {
 	struct call call = { .name = "stop dirty tracking", .cmd = VFIO_IOMMU_DIRTY_PAGES };
@@ -283,13 +368,22 @@ static void super_create(void)
 }
 
 /* The super-container that the argument names must be open, or the call is refused. */
+static void detach_and_name(struct vt_container *c, int super, struct call *call)
+{
+	__s32 fd = super;
+
+	ASSERT_OK(vt_unmap(c, IOVA + 2 * SZ_1G, SIZE, NULL));
+	ASSERT_OK(vt_super_detach(c));
+	memcpy(call->arg + offsetof(struct vfio_iommu_super_attach, super_fd), &fd, sizeof(fd));
+}
+
 static void super_attach(void)
 {
 	struct call call = { .name = "attach", .cmd = VFIO_IOMMU_SUPER_ATTACH };
 	struct vfio_iommu_super_attach arg = { .argsz = sizeof(arg) };
 
 	set_arg(&call, &arg, sizeof(arg));
-	try_all(&call, (int *)(call.arg + offsetof(struct vfio_iommu_super_attach, super_fd)));
+	try_all(&call, detach_and_name);
 }
 
 static void super_detach(void)
@@ -313,10 +407,14 @@ static void get_info(void)
 VTEST_MAIN(
 	VTEST(map_plain),
 	VTEST(map_granule),
+	VTEST(map_super),
+	VTEST(map_sparse),
+	VTEST(fill_sparse),
 	VTEST(unmap),
 	VTEST(unmap_all),
 	VTEST(unmap_bitmap),
 	VTEST(extents),
+	VTEST(dirty_start),
 	VTEST(dirty_stop),
 	VTEST(dirty_get),
 	VTEST(super_create),

@@ -102,6 +102,29 @@ int vt_edu_group(int k)
 	return group_of(path);
 }
 
+int vt_edu_cdev(int k)
+{
+	char path[PATH_MAX];
+	struct dirent *d;
+	int fd = -ENODEV;
+	DIR *dir;
+
+	vt_edu_group(k);
+	snprintf(path, sizeof(path), PCI "/%s/vfio-dev", vt_edu_bdf(k));
+	dir = opendir(path);
+	if (!dir)
+		return -errno;
+	while ((d = readdir(dir)))
+		if (!strncmp(d->d_name, "vfio", 4)) {
+			snprintf(path, sizeof(path), "/dev/vfio/devices/%s", d->d_name);
+			fd = open(path, O_RDWR | O_CLOEXEC);
+			if (fd < 0)
+				fd = -errno;
+		}
+	closedir(dir);
+	return fd;
+}
+
 void vt_open_empty(struct vt_container *c, int type)
 {
 	int i;

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Type1, the super-container, iommufd and the bare IOMMU API, behind one interface */
-#include <dirent.h>
 #include <fcntl.h>
 #include <linux/iommufd.h>
 #include <sys/syscall.h>
@@ -104,30 +103,6 @@ int peer_unregister(struct peers *p, const void *vaddr, u64 size)
 #endif
 }
 
-/* The character device of the k-th edu device, bound to vfio-pci. */
-static int open_cdev(int k)
-{
-	char path[300];
-	struct dirent *d;
-	int fd = -ENODEV;
-	DIR *dir;
-
-	vt_edu_group(k);
-	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/vfio-dev", vt_edu_bdf(k));
-	dir = opendir(path);
-	if (!dir)
-		return -errno;
-	while ((d = readdir(dir)))
-		if (!strncmp(d->d_name, "vfio", 4)) {
-			snprintf(path, sizeof(path), "/dev/vfio/devices/%s", d->d_name);
-			fd = open(path, O_RDWR | O_CLOEXEC);
-			if (fd < 0)
-				fd = -errno;
-		}
-	closedir(dir);
-	return fd;
-}
-
 static int add_ioas(struct peers *p, u32 user)
 {
 	struct vfio_device_bind_iommufd bind = {
@@ -137,7 +112,7 @@ static int add_ioas(struct peers *p, u32 user)
 	struct vfio_device_attach_iommufd_pt attach = { .argsz = sizeof(attach) };
 	struct iommu_ioas_alloc alloc = { .size = sizeof(alloc) };
 
-	p->user[user].dev = open_cdev(user);
+	p->user[user].dev = vt_edu_cdev(user);
 	if (p->user[user].dev < 0)
 		return p->user[user].dev;
 	if (ioctl(p->iommufd, IOMMU_IOAS_ALLOC, &alloc) ||

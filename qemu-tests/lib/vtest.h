@@ -199,6 +199,8 @@ struct vt_dev *vt_add_group(struct vt_container *c, int group, const char *name)
 int vt_try_add_group(struct vt_container *c, int group, const char *name, struct vt_dev **dev);
 /* Bind the k-th edu device to vfio-pci, return the number of its group. */
 int vt_edu_group(int k);
+/* The same, but open its character device, for iommufd: a descriptor or -errno. */
+int vt_edu_cdev(int k);
 /* Take a device and its group out of the container. */
 void vt_remove(struct vt_dev *dev);
 void vt_close(struct vt_container *c);

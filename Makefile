@@ -53,7 +53,7 @@ mail:		## write the series to build/mail as mails that can be sent
 	@scripts/mail
 
 ## To package it:
-drop-in:	## write the series as debian/patches and as an mbox for git am
+drop-in:	## write the series as debian/patches, as patches.suse, and as an mbox for git am
 	@scripts/drop-in
 deb:		## make packages of the changed modules, for DKMS and built (BASE=6.12)
 	@scripts/deb

@@ -48,33 +48,24 @@ static int err_of(int ret)
 
 static int super_create(struct peers *p)
 {
-#ifdef VFIO_IOMMU_SUPER_CREATE
 	struct vfio_iommu_super_create create = { .argsz = sizeof(create) };
 
 	p->super = ioctl(p->user[0].c.fd, VFIO_IOMMU_SUPER_CREATE, &create);
 	return p->super < 0 ? -errno : 0;
-#else
-	return p ? -ENOTTY : 0;
-#endif
 }
 
 int peer_attach_super(struct peers *p, u32 user)
 {
-#ifdef VFIO_IOMMU_SUPER_ATTACH
 	struct vfio_iommu_super_attach attach = {
 		.argsz = sizeof(attach),
 		.super_fd = p->super,
 	};
 
 	return err_of(ioctl(p->user[user].c.fd, VFIO_IOMMU_SUPER_ATTACH, &attach));
-#else
-	return p->user[user].c.fd ? -ENOTTY : 0;
-#endif
 }
 
 int peer_register(struct peers *p, const void *vaddr, u64 size)
 {
-#ifdef VFIO_SUPER_REGISTER_MEMORY
 	struct vfio_super_memory mem = {
 		.argsz = sizeof(mem),
 		.flags = VFIO_SUPER_MEMORY_READ | VFIO_SUPER_MEMORY_WRITE,
@@ -83,14 +74,10 @@ int peer_register(struct peers *p, const void *vaddr, u64 size)
 	};
 
 	return err_of(ioctl(p->super, VFIO_SUPER_REGISTER_MEMORY, &mem));
-#else
-	return p && vaddr && size ? -ENOTTY : 0;
-#endif
 }
 
 int peer_unregister(struct peers *p, const void *vaddr, u64 size)
 {
-#ifdef VFIO_SUPER_UNREGISTER_MEMORY
 	struct vfio_super_memory mem = {
 		.argsz = sizeof(mem),
 		.vaddr = (uintptr_t)vaddr,
@@ -98,9 +85,6 @@ int peer_unregister(struct peers *p, const void *vaddr, u64 size)
 	};
 
 	return err_of(ioctl(p->super, VFIO_SUPER_UNREGISTER_MEMORY, &mem));
-#else
-	return p && vaddr && size ? -ENOTTY : 0;
-#endif
 }
 
 static int add_ioas(struct peers *p, u32 user)
@@ -233,10 +217,8 @@ int peer_map_one(struct peers *p, u32 user, u64 iova, const void *vaddr, u64 siz
 		return ioas_copy(p, user, iova, vaddr, size);
 	if (is_iommufd(p))
 		return ioas_map(p, user, iova, vaddr, size);
-#ifdef VFIO_DMA_MAP_FLAG_SUPER
 	if (p->peer == PEER_SUPER)
 		flags |= VFIO_DMA_MAP_FLAG_SUPER;
-#endif
 	return vt_map(&p->user[user].c, iova, vaddr, size, flags, granule);
 }
 

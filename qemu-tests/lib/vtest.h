@@ -27,14 +27,6 @@
 #include <linux/types.h>
 #include <linux/vfio.h>
 
-/* For headers that have no sparse mappings */
-#ifndef VFIO_DMA_SPARSE
-#define VFIO_DMA_SPARSE			14
-#define VFIO_DMA_MAP_FLAG_SPARSE	(1 << 5)
-#define VFIO_DMA_UNMAP_FLAG_SPARSE	(1 << 3)
-#define VFIO_DMA_EXTENT_SPARSE		(1 << 3)
-#endif
-
 typedef __u8 u8;
 typedef __u16 u16;
 typedef __u32 u32;

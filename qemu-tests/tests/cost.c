@@ -392,7 +392,7 @@ static void full_hugetlb_1g(void)
 /* The first piece out of a page, which is cut for it, and the next one. */
 static void cut_pages(enum peer peer, const struct backing *b, u8 *mem, u64 size, u64 piece)
 {
-	u64 page = vt_mem_pgsize(b->kind), at, since, first[16], next[16];
+	u64 page = vt_mem_pgsize(b->kind), at, since, first[16] = {}, next[16] = {};
 	unsigned int nr = 0;
 	struct peers p;
 	int ret;
@@ -770,7 +770,7 @@ static void random_of(u64 size, u64 max_calls)
 	patched();
 	mem = aliases(size);
 	for (i = 0; i < ARRAY_SIZE(peers); i++)
-		if (wanted(peers[i]) && (i < 2 || size / SZ_2M <= max_calls))
+		if ((i < 2 || size / SZ_2M <= max_calls) && wanted(peers[i]))
 			random_granules(peers[i], mem, size, SZ_2M);
 }
 
@@ -842,7 +842,6 @@ static void full_random_1t(void)
  * unmap and map in a mapping with a granule; map and unmap with nothing around it. Each way
  * maps the same and uses the same IOMMU tables, which the first round makes.
  */
-#ifdef VFIO_DMA_SPARSE
 #define PLACES	8
 
 static void pairs_in(enum peer peer, const char *name, u8 *mem, u64 size, u64 piece)
@@ -912,11 +911,9 @@ static void full_sparse(void)
 		SKIP("the unpatched kernel has no sparse mappings");
 	pairs_in(PEER_GRANULE, "granule", aliases(SZ_1T), SZ_1T, SZ_2M);
 }
-#endif
 
 /* ---- Extents: the cost of each IOMMU page, which must not depend on its size ---- */
 
-#ifdef VFIO_IOMMU_DMA_EXTENTS
 static void extents_of(enum peer peer, const struct backing *b, u64 size, u64 pages,
 		       u64 granule)
 {
@@ -969,7 +966,6 @@ static void full_extents(void)
 	extents_of(PEER_GRANULE, &huge1g, SZ_1G, 1, SZ_1G);
 	extents_of(PEER_GRANULE, &small, SZ_64M, SZ_64M / SZ_4K, SZ_4K);
 }
-#endif
 
 /* ---- Kernel memory in use, in bytes, without the IOMMU's page tables ---- */
 
@@ -1099,15 +1095,11 @@ VTEST_MAIN(
 	VTEST(short_random_1g),
 	VTEST(short_random_32g),
 	VTEST(short_bitmap),
-#ifdef VFIO_DMA_SPARSE
 	VTEST(short_sparse),
 	VTEST(full_sparse),
-#endif
 	VTEST(short_memory),
-#ifdef VFIO_IOMMU_DMA_EXTENTS
 	VTEST(short_extents),
 	VTEST(full_extents),
-#endif
 	VTEST(full_thp),
 	VTEST(full_hugetlb_1g),
 	VTEST(full_small),

@@ -178,6 +178,16 @@ void vt_free(void *p, enum vt_mem kind, u64 size)
 	ASSERT_OK(munmap(p, ALIGN_UP(size, vt_mem_pgsize(kind))));
 }
 
+u8 *vt_half_there(int prot)
+{
+	u8 *p = mmap(NULL, SZ_8K, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	ASSERT_TRUE(p != MAP_FAILED);
+	p[SZ_4K] = 1;
+	ASSERT_OK(mprotect(p + SZ_4K, SZ_4K, prot));
+	return p + SZ_4K;
+}
+
 static u64 pattern(u64 i, u64 seed)
 {
 	return (i + 1) * 0x9e3779b97f4a7c15ull ^ seed * 0xff51afd7ed558ccdull;

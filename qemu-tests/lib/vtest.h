@@ -358,6 +358,8 @@ bool vt_mem_has(enum vt_mem kind, u64 size, char *why, size_t len);
  */
 void *vt_alloc(enum vt_mem kind, u64 size);
 void vt_free(void *p, enum vt_mem kind, u64 size);
+/* Two pages of 4 KiB, of which the second has the protection prot: where the second begins. */
+u8 *vt_half_there(int prot);
 /* Physical address of the page of p, from /proc/self/pagemap; 0: not present. */
 u64 vt_phys(const void *p);
 /* The same of nr pages from p on. */

@@ -205,20 +205,9 @@ static void abi_wrap(void)
 	}
 }
 
-/* Two pages; the second cannot be written. */
-static u8 *half_there(int prot)
-{
-	u8 *p = mmap(NULL, SZ_8K, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-	ASSERT_TRUE(p != MAP_FAILED);
-	p[SZ_4K] = 1;
-	ASSERT_OK(mprotect(p + SZ_4K, SZ_4K, prot));
-	return p + SZ_4K;
-}
-
 static void abi_array_efault(void)
 {
-	void *edge[] = { half_there(PROT_NONE), half_there(PROT_READ) };
+	void *edge[] = { vt_half_there(PROT_NONE), vt_half_there(PROT_READ) };
 	struct vfio_dma_extent e[2];
 	struct vt_container c;
 	struct run r[2];
@@ -272,7 +261,7 @@ static void abi_array_efault(void)
 
 static void abi_struct_efault(void)
 {
-	u8 *edge = half_there(PROT_NONE), *ro = half_there(PROT_READ | PROT_WRITE);
+	u8 *edge = vt_half_there(PROT_NONE), *ro = vt_half_there(PROT_READ | PROT_WRITE);
 	struct vfio_dma_extent e;
 	struct vt_container c;
 	struct vfio_iommu_type1_dma_extents *req;

@@ -84,12 +84,10 @@ static void unreadable_granule_efault(void)
 {
 	struct vfio_iommu_type1_dma_map *map;
 	struct vt_container c;
-	u8 *p = pages(SZ_64K), *two;
+	u8 *p = pages(SZ_64K);
 
 	vt_open_granule(&c);
-	two = mmap(NULL, SZ_8K, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	ASSERT_OK(munmap(two + SZ_4K, SZ_4K));
-	map = (void *)(two + SZ_4K - OLD_ARGSZ);
+	map = (void *)(vt_half_there(PROT_NONE) - OLD_ARGSZ);
 	map->argsz = ARGSZ;
 	map->flags = VT_RW | G;
 	map->iova = BASE;

@@ -441,13 +441,11 @@ static void efault_loses_nothing(void)
 	struct model m = { 0 };
 	struct vt_container c;
 	struct vt_dev *dev;
-	u8 *p, *two;
+	u8 *p, *edge;
 
 	dev = open_testdev(&c);
 	p = vt_alloc(VT_MEM_4K, SZ_1M);
-	two = mmap(NULL, SZ_8K, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	ASSERT_TRUE(two != MAP_FAILED);
-	ASSERT_OK(munmap(two + SZ_4K, SZ_4K));
+	edge = vt_half_there(PROT_NONE);
 	ASSERT_OK(map(&c, 0, p, 250, 1));
 	ASSERT_OK(unmap(&c, 100, 20));
 	ASSERT_OK(map(&c, 103, p, 7, 1));
@@ -461,10 +459,10 @@ static void efault_loses_nothing(void)
 	set(&m, 63, 2);
 	set(&m, 105, 1);
 	set(&m, 201, 1);
-	ASSERT_EQ(vt_dirty_get(&c, BASE, PAGES * SZ_4K, two + SZ_4K, 32), -EFAULT);
-	ASSERT_EQ(vt_dirty_get(&c, BASE, PAGES * SZ_4K, two + SZ_4K - 8, 32), -EFAULT);
-	ASSERT_EQ(vt_dirty_get(&c, BASE, PAGES * SZ_4K, two + SZ_4K - 16, 32), -EFAULT);
-	ASSERT_EQ(vt_dirty_get(&c, BASE, PAGES * SZ_4K, two + SZ_4K - 24, 32), -EFAULT);
+	ASSERT_EQ(vt_dirty_get(&c, BASE, PAGES * SZ_4K, edge, 32), -EFAULT);
+	ASSERT_EQ(vt_dirty_get(&c, BASE, PAGES * SZ_4K, edge - 8, 32), -EFAULT);
+	ASSERT_EQ(vt_dirty_get(&c, BASE, PAGES * SZ_4K, edge - 16, 32), -EFAULT);
+	ASSERT_EQ(vt_dirty_get(&c, BASE, PAGES * SZ_4K, edge - 24, 32), -EFAULT);
 	expect(&c, &m, 0, PAGES);
 }
 
@@ -477,13 +475,11 @@ static void efault_second_mapping(void)
 	struct model m = { 0 };
 	struct vt_container c;
 	struct vt_dev *dev;
-	u8 *p, *two;
+	u8 *p, *edge;
 
 	dev = open_testdev(&c);
 	p = vt_alloc(VT_MEM_4K, SZ_1M);
-	two = mmap(NULL, SZ_8K, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	ASSERT_TRUE(two != MAP_FAILED);
-	ASSERT_OK(munmap(two + SZ_4K, SZ_4K));
+	edge = vt_half_there(PROT_NONE);
 	ASSERT_OK(map(&c, 0, p, 64, 0));
 	ASSERT_OK(map(&c, 64, p, 64, 0));
 	ASSERT_OK(vt_dirty_start(&c));
@@ -493,7 +489,7 @@ static void efault_second_mapping(void)
 	set(&m, 1, 1);
 	set(&m, 63, 1);
 	set(&m, 70, 1);
-	ASSERT_EQ(vt_dirty_get(&c, BASE, 128 * SZ_4K, two + SZ_4K - 8, 16), -EFAULT);
+	ASSERT_EQ(vt_dirty_get(&c, BASE, 128 * SZ_4K, edge - 8, 16), -EFAULT);
 	expect(&c, &m, 0, 128);
 }
 

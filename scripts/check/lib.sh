@@ -142,6 +142,11 @@ objects() {
 	done
 }
 
+# complaints_in LOG: the warnings and errors of a compiler, without paths and line numbers.
+complaints_in() {
+	sed -n 's/^[^ ]*\/\([A-Za-z0-9_-]*\.[ch]\):[0-9:]* \(warning\|error\):/\1: \2:/p' "$1"
+}
+
 # compiler_says REVISION x86|powerpc|arm64 OBJ [MAKE-ARGUMENT...]: the warnings about these
 # objects; if the variable "only" names some, about those.
 compiler_says() {
@@ -157,7 +162,7 @@ compiler_says() {
 	"$top/scripts/kbuild" "$tree" "$obj" -k "$@" "${list[@]}" >"$tmp/make.log" 2>&1 </dev/null ||
 		grep -q ' error: ' "$tmp/make.log" || { cat "$tmp/make.log" >&2; die "make failed in $obj"; }
 	[ "$rev" != base ] || ! grep ' error: ' "$tmp/make.log" >&2 || die "the base does not compile in $obj"
-	sed -n 's/^[^ ]*\/\([A-Za-z0-9_-]*\.[ch]\):[0-9:]* \(warning\|error\):/\1: \2:/p' "$tmp/make.log"
+	complaints_in "$tmp/make.log"
 }
 
 # use_clang: prepares the object directories obj-x86, configured as the guests' kernel, and

@@ -97,7 +97,7 @@ static void client(void)
 	close(in[0]);
 	close(out[1]);
 
-	for (i = 0; i < 100 && !client_is_ready(pid); i++)
+	for (i = 0; i < 300 && !client_is_ready(pid); i++)
 		usleep(100000);
 	ASSERT_LINE("Container at fd [0-9]+: 2 of [0-9]+ DMA entries used, 15M mapped");
 	if (!vt_machine_is("amd")) {

@@ -47,6 +47,13 @@ static void set(struct model *m, u64 first, u64 nr)
 	memset(m->dirty + first, true, nr);
 }
 
+/* The device writes the page, so it is dirty. */
+static void dirty(struct vt_dev *dev, struct model *m, u64 page)
+{
+	touch(dev, page);
+	set(m, page, 1);
+}
+
 static void clear(struct model *m, u64 first, u64 nr)
 {
 	memset(m->dirty + first, false, nr);
@@ -228,13 +235,10 @@ static void written_pages_only(void)
 	ASSERT_OK(map(&c, 16, p, 160, 4));
 	ASSERT_OK(vt_dirty_start(&c));
 	expect(&c, &none, 0, PAGES);
-	touch(dev, 17);
-	touch(dev, 63);
-	touch(dev, 64);
-	touch(dev, 130);
-	set(&m, 17, 1);
-	set(&m, 63, 2);
-	set(&m, 130, 1);
+	dirty(dev, &m, 17);
+	dirty(dev, &m, 63);
+	dirty(dev, &m, 64);
+	dirty(dev, &m, 130);
 	/* Asking about a piece clears that piece's, and no other's. */
 	expect(&c, &m, 16, 4);
 	clear(&m, 17, 1);
@@ -256,34 +260,27 @@ static void hole_is_clean(void)
 	q = vt_alloc(VT_MEM_4K, SZ_1M);
 	ASSERT_OK(vt_dirty_start(&c));
 	ASSERT_OK(map(&c, 0, p, 128, 4));
-	touch(dev, 3);
+	dirty(dev, &m, 3);
 	touch(dev, 5);
-	touch(dev, 8);
+	dirty(dev, &m, 8);
 	touch(dev, 66);
 	ASSERT_OK(unmap(&c, 4, 4));
 	ASSERT_OK(unmap(&c, 64, 4));
 	ASSERT_LT(td_write(dev, BASE + 5 * SZ_4K, &byte, 1), 0);
-	set(&m, 3, 1);
-	set(&m, 8, 1);
 	/* What lives there now begins clean, and is dirty by itself. */
 	ASSERT_OK(map(&c, 4, q, 3, 1));
 	expect(&c, &m, 0, 128);
 	clear(&m, 0, 128);
-	touch(dev, 2);
-	touch(dev, 6);
-	touch(dev, 8);
-	set(&m, 2, 1);
-	set(&m, 6, 1);
-	set(&m, 8, 1);
+	dirty(dev, &m, 2);
+	dirty(dev, &m, 6);
+	dirty(dev, &m, 8);
 	/* Of the guest alone: the host's bits of the same word stay for later. */
 	expect(&c, &m, 4, 3);
 	clear(&m, 6, 1);
 	expect(&c, &m, 0, 128);
 	clear(&m, 0, 128);
-	touch(dev, 5);
-	touch(dev, 9);
-	set(&m, 5, 1);
-	set(&m, 9, 1);
+	dirty(dev, &m, 5);
+	dirty(dev, &m, 9);
 	expect_unmap(&c, &m, 4, 4);
 	clear(&m, 5, 1);
 	expect(&c, &m, 0, 128);
@@ -300,21 +297,17 @@ static void unmap_tells_the_piece(void)
 	p = vt_alloc(VT_MEM_4K, SZ_1M);
 	ASSERT_OK(map(&c, 5, p, 150, 1));
 	ASSERT_OK(vt_dirty_start(&c));
-	touch(dev, 5);
-	touch(dev, 70);
-	touch(dev, 71);
-	touch(dev, 72);
-	touch(dev, 154);
-	set(&m, 5, 1);
-	set(&m, 70, 3);
-	set(&m, 154, 1);
+	dirty(dev, &m, 5);
+	dirty(dev, &m, 70);
+	dirty(dev, &m, 71);
+	dirty(dev, &m, 72);
+	dirty(dev, &m, 154);
 	expect_unmap(&c, &m, 71, 1);
 	clear(&m, 71, 1);
 	expect(&c, &m, 0, PAGES);
 	clear(&m, 0, PAGES);
 	expect(&c, &m, 0, PAGES);
-	touch(dev, 69);
-	set(&m, 69, 1);
+	dirty(dev, &m, 69);
 	expect_unmap(&c, &m, 40, 80);
 	clear(&m, 69, 1);
 	expect(&c, &m, 0, PAGES);
@@ -390,14 +383,10 @@ static void start_with_holes(void)
 	ASSERT_OK(map(&c, 11, p, 40, 1));
 	ASSERT_OK(unmap(&c, 20, 3));
 	ASSERT_OK(vt_dirty_start(&c));
-	touch(dev, 9);
-	touch(dev, 11);
-	touch(dev, 23);
-	touch(dev, 71);
-	set(&m, 9, 1);
-	set(&m, 11, 1);
-	set(&m, 23, 1);
-	set(&m, 71, 1);
+	dirty(dev, &m, 9);
+	dirty(dev, &m, 11);
+	dirty(dev, &m, 23);
+	dirty(dev, &m, 71);
 	expect(&c, &m, 0, PAGES);
 	/* Stop and start again: clean. */
 	touch(dev, 9);
@@ -450,15 +439,11 @@ static void efault_loses_nothing(void)
 	ASSERT_OK(unmap(&c, 100, 20));
 	ASSERT_OK(map(&c, 103, p, 7, 1));
 	ASSERT_OK(vt_dirty_start(&c));
-	touch(dev, 1);
-	touch(dev, 63);
-	touch(dev, 64);
-	touch(dev, 105);
-	touch(dev, 201);
-	set(&m, 1, 1);
-	set(&m, 63, 2);
-	set(&m, 105, 1);
-	set(&m, 201, 1);
+	dirty(dev, &m, 1);
+	dirty(dev, &m, 63);
+	dirty(dev, &m, 64);
+	dirty(dev, &m, 105);
+	dirty(dev, &m, 201);
 	ASSERT_EQ(vt_dirty_get(&c, BASE, PAGES * SZ_4K, edge, 32), -EFAULT);
 	ASSERT_EQ(vt_dirty_get(&c, BASE, PAGES * SZ_4K, edge - 8, 32), -EFAULT);
 	ASSERT_EQ(vt_dirty_get(&c, BASE, PAGES * SZ_4K, edge - 16, 32), -EFAULT);
@@ -483,12 +468,9 @@ static void efault_second_mapping(void)
 	ASSERT_OK(map(&c, 0, p, 64, 0));
 	ASSERT_OK(map(&c, 64, p, 64, 0));
 	ASSERT_OK(vt_dirty_start(&c));
-	touch(dev, 1);
-	touch(dev, 63);
-	touch(dev, 70);
-	set(&m, 1, 1);
-	set(&m, 63, 1);
-	set(&m, 70, 1);
+	dirty(dev, &m, 1);
+	dirty(dev, &m, 63);
+	dirty(dev, &m, 70);
 	ASSERT_EQ(vt_dirty_get(&c, BASE, 128 * SZ_4K, edge - 8, 16), -EFAULT);
 	expect(&c, &m, 0, 128);
 }

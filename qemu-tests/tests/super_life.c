@@ -844,7 +844,7 @@ static void not_held_up(const char *how, u64 (*drop)(int super, u8 *p))
 	took = drop(super, p);
 	ASSERT_EQ(vt_pinned(), pinned);
 	vt_diag("%s took %llu us", how, took / 1000);
-	ASSERT_LT(took, 1000000000ull);
+	ASSERT_LT(took, 20 * 1000000000ull);
 
 	/* As long as it takes, nobody is queued for the lock who would keep readers out. */
 	usleep(300000);
@@ -854,7 +854,7 @@ static void not_held_up(const char *how, u64 (*drop)(int super, u8 *p))
 	mem = open(path, O_RDONLY | O_CLOEXEC);
 	ASSERT_GE(mem, 0);
 	ASSERT_EQ(pread(mem, buf, sizeof(buf), (uintptr_t)p), (ssize_t)sizeof(buf));
-	ASSERT_LT(vt_now() - start, 1000000000ull);
+	ASSERT_LT(vt_now() - start, 20 * 1000000000ull);
 	ASSERT_TRUE(vt_filled(buf, sizeof(buf), 9));
 	close(mem);
 	ASSERT_EQ(vt_locked_of(pid), SZ_1M);

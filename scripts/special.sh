@@ -54,3 +54,12 @@ special_run() {
 	KERNEL_IMAGE=${tree:-$out/}obj-$variant/$(use_variant "$variant"; echo "$image") \
 		INITRAMFS=$work/initramfs LOG_NAME=$special_log "$top/qemu-tests/run" "${@:2}"
 }
+
+# keep_result NAME <TEXT: what "make tested" says of this, as long as the kernel's source
+# is the same.
+keep_result() {
+	{
+		echo "# kernel $(git -C "$src" rev-parse 'HEAD^{tree}')"
+		cat
+	} >"$log/$1.results"
+}

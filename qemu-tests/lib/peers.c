@@ -271,6 +271,34 @@ static int load_floor(void)
 	return ret;
 }
 
+static int call_floor(unsigned long cmd, void *arg)
+{
+	int fd, ret;
+
+	ret = load_floor();
+	if (ret)
+		return ret;
+	fd = open("/dev/iommu_floor", O_RDWR | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	ret = err_of(ioctl(fd, cmd, arg));
+	close(fd);
+	return ret;
+}
+
+int peer_look(const void *vaddr, u64 iova, u64 size, u32 segment, u32 taken)
+{
+	struct iommu_floor_look look = {
+		.vaddr = (uintptr_t)vaddr,
+		.iova = iova,
+		.size = size,
+		.segment = segment,
+		.taken = taken,
+	};
+
+	return call_floor(IOMMU_FLOOR_LOOK, &look);
+}
+
 int peer_floor(const void *vaddr, u64 iova, u64 size, u64 granule, u64 times,
 	       struct peer_floor *floor)
 {
@@ -281,16 +309,9 @@ int peer_floor(const void *vaddr, u64 iova, u64 size, u64 granule, u64 times,
 		.granule = granule,
 		.times = times,
 	};
-	int fd, ret;
+	int ret;
 
-	ret = load_floor();
-	if (ret)
-		return ret;
-	fd = open("/dev/iommu_floor", O_RDWR | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	ret = err_of(ioctl(fd, IOMMU_FLOOR_RUN, &arg));
-	close(fd);
+	ret = call_floor(IOMMU_FLOOR_RUN, &arg);
 	floor->map = arg.map_ns;
 	floor->unmap = arg.unmap_ns;
 	floor->pair = arg.pair_ns;

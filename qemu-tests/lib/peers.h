@@ -76,5 +76,10 @@ struct peer_floor {
 
 int peer_floor(const void *vaddr, u64 iova, u64 size, u64 granule, u64 times,
 	       struct peer_floor *floor);
+/*
+ * What do iommu_map() (segment 0) and iommu_map_sg() map? The module looks at the translation
+ * of each page. taken: a page of the range that is mapped before; 0: none. See iommu_floor.h.
+ */
+int peer_look(const void *vaddr, u64 iova, u64 size, u32 segment, u32 taken);
 
 #endif

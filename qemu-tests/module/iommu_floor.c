@@ -7,6 +7,7 @@
  * there with bare calls of the IOMMU API: one iommu_map() for each physically contiguous
  * run of pages, cut at granules.  It takes the time of only these calls, and of one loop
  * that fills page tables for the same runs.  A benchmark compares VFIO and iommufd with that.
+ * Another ioctl looks whether iommu_map() and iommu_map_sg() map what they should.
  */
 
 #include <linux/fs.h>
@@ -16,6 +17,7 @@
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/pci.h>
+#include <linux/scatterlist.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 #ifdef CONFIG_X86
@@ -104,9 +106,9 @@ static int floor_release(struct inode *inode, struct file *file)
 	return 0;
 }
 
-static int floor_pin(struct floor_memory *mem, const struct iommu_floor *arg)
+static int floor_pin(struct floor_memory *mem, u64 vaddr, u64 size)
 {
-	unsigned long want = arg->size >> PAGE_SHIFT;
+	unsigned long want = size >> PAGE_SHIFT;
 
 	mem->pages = kvmalloc_array(want, sizeof(*mem->pages), GFP_KERNEL);
 	mem->runs = kvmalloc_array(want, sizeof(*mem->runs), GFP_KERNEL);
@@ -114,7 +116,7 @@ static int floor_pin(struct floor_memory *mem, const struct iommu_floor *arg)
 		return -ENOMEM;
 
 	while (mem->npages < want) {
-		int ret = pin_user_pages_fast(arg->vaddr +
+		int ret = pin_user_pages_fast(vaddr +
 					      (mem->npages << PAGE_SHIFT),
 					      min(want - mem->npages,
 						  (unsigned long)FLOOR_BATCH),
@@ -287,7 +289,7 @@ static int floor_run(struct floor *floor, struct iommu_floor *arg)
 	    (arg->granule && !is_power_of_2(arg->granule)))
 		return -EINVAL;
 
-	ret = floor_pin(&mem, arg);
+	ret = floor_pin(&mem, arg->vaddr, arg->size);
 	if (ret)
 		goto out;
 	floor_find_runs(&mem, arg);
@@ -308,12 +310,94 @@ out:
 	return ret;
 }
 
+static ssize_t floor_map(struct floor *floor, struct floor_memory *mem,
+			 const struct iommu_floor_look *arg)
+{
+	struct sg_table sgt;
+	ssize_t ret;
+
+	if (!arg->segment) {
+		ret = iommu_map(floor->domain, arg->iova,
+				page_to_phys(mem->pages[0]), arg->size,
+				FLOOR_PROT, GFP_KERNEL);
+		return ret ?: arg->size;
+	}
+	ret = sg_alloc_table_from_pages_segment(&sgt, mem->pages, mem->npages,
+						0, arg->size, arg->segment,
+						GFP_KERNEL);
+	if (ret)
+		return ret;
+	ret = iommu_map_sg(floor->domain, arg->iova, sgt.sgl, sgt.orig_nents,
+			   FLOOR_PROT, GFP_KERNEL);
+	sg_free_table(&sgt);
+	return ret;
+}
+
+/* Is each page mapped, or none but the one that was before? */
+static bool floor_is(struct floor *floor, const struct floor_memory *mem,
+		     const struct iommu_floor_look *arg, bool mapped)
+{
+	unsigned long i;
+
+	for (i = 0; i < mem->npages; i++) {
+		u64 iova = arg->iova + (i << PAGE_SHIFT);
+		phys_addr_t want = 0;
+
+		if (mapped || (arg->taken && i == arg->taken))
+			want = page_to_phys(mem->pages[i]) + 8;
+		if (iommu_iova_to_phys(floor->domain, iova + 8) != want)
+			return false;
+	}
+	return true;
+}
+
+static int floor_look(struct floor *floor, const struct iommu_floor_look *arg)
+{
+	u64 taken = arg->iova + ((u64)arg->taken << PAGE_SHIFT);
+	struct floor_memory mem = {};
+	ssize_t ret, mapped = 0;
+
+	if (!arg->size || (arg->vaddr | arg->iova | arg->size) & ~PAGE_MASK ||
+	    arg->taken >= arg->size >> PAGE_SHIFT)
+		return -EINVAL;
+
+	ret = floor_pin(&mem, arg->vaddr, arg->size);
+	if (ret)
+		goto out;
+	if (arg->taken) {
+		ret = iommu_map(floor->domain, taken,
+				page_to_phys(mem.pages[arg->taken]), PAGE_SIZE,
+				FLOOR_PROT, GFP_KERNEL);
+		if (ret)
+			goto out;
+	}
+
+	mapped = floor_map(floor, &mem, arg);
+	if (!floor_is(floor, &mem, arg, mapped > 0))
+		ret = -EBADMSG;
+	if (mapped > 0 &&
+	    (mapped != arg->size ||
+	     iommu_unmap(floor->domain, arg->iova, mapped) != mapped))
+		ret = -EIO;
+	else if (mapped < 0 && arg->taken)
+		iommu_unmap(floor->domain, taken, PAGE_SIZE);
+out:
+	floor_release_memory(&mem);
+	return ret ?: min(mapped, 0);
+}
+
 static long floor_ioctl(struct file *file, unsigned int cmd, unsigned long uarg)
 {
 	void __user *user = (void __user *)uarg;
+	struct iommu_floor_look look;
 	struct iommu_floor arg;
 	int ret;
 
+	if (cmd == IOMMU_FLOOR_LOOK) {
+		if (copy_from_user(&look, user, sizeof(look)))
+			return -EFAULT;
+		return floor_look(file->private_data, &look);
+	}
 	if (cmd != IOMMU_FLOOR_RUN)
 		return -ENOTTY;
 	if (copy_from_user(&arg, user, sizeof(arg)))

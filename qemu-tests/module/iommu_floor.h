@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only WITH Linux-syscall-note */
 /*
- * The argument of the ioctl of /dev/iommu_floor, which maps these pages with iommu_map(),
+ * The arguments of the ioctls of /dev/iommu_floor. One maps these pages with iommu_map(),
  * unmaps them with iommu_unmap(), and tells how long that took. It also fills a page table of
- * its own in one loop.
+ * its own in one loop. The other looks at what is mapped.
  */
 #ifndef IOMMU_FLOOR_H
 #define IOMMU_FLOOR_H
@@ -24,5 +24,20 @@ struct iommu_floor {
 };
 
 #define IOMMU_FLOOR_RUN	_IOWR('V', 0xa0, struct iommu_floor)
+
+struct iommu_floor_look {
+	__u64 vaddr;		/* memory of the caller, pinned meanwhile */
+	__u64 iova;
+	__u64 size;
+	__u32 segment;		/* iommu_map_sg(), entries of at most that; 0: iommu_map() */
+	__u32 taken;		/* this page of the range is mapped before; 0: none is */
+};
+
+/*
+ * Maps the memory, looks at the translation of each page, and unmaps it. For iommu_map() the
+ * memory must be physically contiguous. The error is that of the mapping; -EBADMSG: a page
+ * has another translation than it should; -EIO: it was not unmapped.
+ */
+#define IOMMU_FLOOR_LOOK _IOW('V', 0xa1, struct iommu_floor_look)
 
 #endif

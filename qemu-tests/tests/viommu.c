@@ -274,7 +274,54 @@ static void mappings_charged(void)
 	vt_remove_cgroup();
 }
 
+static void expect_works(void)
+{
+	struct vt_container c;
+	u8 *mem;
+
+	vt_open_v2(&c);
+	vt_edu_enable(&c.dev[0]);
+	mem = vt_alloc(VT_MEM_4K, SIZE);
+	ASSERT_OK(vt_map(&c, IOVA, mem, SIZE, VT_RW, 0));
+	vt_expect_dma(&c.dev[0], IOVA, mem);
+	ASSERT_OK(vt_unmap(&c, IOVA, SIZE, NULL));
+	vt_expect_no_dma(&c.dev[0], IOVA, mem);
+	vt_close(&c);
+}
+
+/* A device that is pulled out leaves its domain. When it comes back it is as new. */
+static void removed_and_back(void)
+{
+	char path[96];
+
+	need_viommu();
+	expect_works();
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/remove", vt_edu_bdf(0));
+	ASSERT_OK(vt_write_file(path, "1"));
+	ASSERT_OK(vt_write_file("/sys/bus/pci/rescan", "1"));
+	expect_works();
+}
+
+/* For the kernel's own use a device may be in an identity domain, which has no mappings. */
+static void identity_and_back(void)
+{
+	char unbind[96], type[96];
+
+	need_viommu();
+	expect_works();
+	snprintf(unbind, sizeof(unbind), "/sys/bus/pci/devices/%s/driver/unbind", vt_edu_bdf(0));
+	snprintf(type, sizeof(type), "/sys/bus/pci/devices/%s/iommu_group/type", vt_edu_bdf(0));
+	ASSERT_OK(vt_write_file(unbind, vt_edu_bdf(0)));
+	ASSERT_OK(vt_write_file(type, "identity"));
+	expect_works();
+	ASSERT_OK(vt_write_file(unbind, vt_edu_bdf(0)));
+	ASSERT_OK(vt_write_file(type, "DMA"));
+	expect_works();
+}
+
 VTEST_MAIN(
+	VTEST(removed_and_back),
+	VTEST(identity_and_back),
 	VTEST(attach_rejected),
 	VTEST(replay_rejected),
 	VTEST(map_while_moving),

@@ -53,15 +53,17 @@ static void taken(void)
 {
 	static const u32 segment[] = { 0, SZ_4K, SZ_64K, SZ_2M };
 	static const u32 page[] = { 1, 17, 511 };
-	u8 *p = vt_alloc(VT_MEM_THP, SZ_2M);
+	u8 *p = vt_alloc(VT_MEM_THP, SZ_2M), *q = vt_alloc(VT_MEM_SCATTERED, SZ_2M);
 	size_t i, k;
 
 	/* The driver of virtio-iommu does not wait to be told. */
 	if (vt_machine_is("virtio"))
 		SKIP("a map does not fail if the IOMMU rejects it");
-	for (i = 0; i < ARRAY_SIZE(segment); i++)
-		for (k = 0; k < ARRAY_SIZE(page); k++)
+	for (k = 0; k < ARRAY_SIZE(page); k++) {
+		for (i = 0; i < ARRAY_SIZE(segment); i++)
 			ASSERT_EQ(peer_look(p, IOVA, SZ_2M, segment[i], page[k]), -EADDRINUSE);
+		ASSERT_EQ(peer_look(q, IOVA, SZ_2M, SZ_4K, page[k]), -EADDRINUSE);
+	}
 	ASSERT_OK(peer_look(p, IOVA, SZ_2M, 0, 0));
 }
 

@@ -91,12 +91,13 @@ static u64 next_line(int fd, char *line, size_t len)
 void vt_faults_mark(struct vt_faults *f)
 {
 	u64 usec, addr, last = 0, now = vt_now() / 1000;
-	static int told;
+	static bool told;
 	char line[2048];
 
 	memset(f, 0, sizeof(*f));
-	if (is_amd() && !told++)
+	if (is_amd() && !told)
 		vt_diag("amd-iommu tells of no fault: the test sees only what was written");
+	told = true;
 	f->fd = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 	if (f->fd < 0)
 		FAIL("/dev/kmsg: %s", strerror(errno));

@@ -457,7 +457,10 @@ struct vt_faults {
 void vt_faults_mark(struct vt_faults *f);
 /* How many since the mark, all in all; waits a moment for the log to settle. */
 unsigned int vt_faults_count(struct vt_faults *f);
-/* May a fault have hit there? One without an address may have, and on AMD any may have. */
+/*
+ * May a fault have hit there? One without an address may have, and on AMD any may have. Waits
+ * up to 5 seconds for it.
+ */
 bool vt_faults_hit(struct vt_faults *f, u64 iova, u64 size);
 
 /* ---- Allocations that fail: inject.c ---- */

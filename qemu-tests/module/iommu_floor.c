@@ -333,9 +333,10 @@ static ssize_t floor_map(struct floor *floor, struct floor_memory *mem,
 	return ret;
 }
 
-/* Is each page mapped, or none but the one that was before? */
-static bool floor_is(struct floor *floor, const struct floor_memory *mem,
-		     const struct iommu_floor_look *arg, bool mapped)
+/* Does each page have its translation; or none, but the one that was mapped before? */
+static bool floor_translates(struct floor *floor,
+			     const struct floor_memory *mem,
+			     const struct iommu_floor_look *arg, bool mapped)
 {
 	unsigned long i;
 
@@ -373,7 +374,7 @@ static int floor_look(struct floor *floor, const struct iommu_floor_look *arg)
 	}
 
 	mapped = floor_map(floor, &mem, arg);
-	if (!floor_is(floor, &mem, arg, mapped > 0))
+	if (!floor_translates(floor, &mem, arg, mapped > 0))
 		ret = -EBADMSG;
 	if (mapped > 0 &&
 	    (mapped != arg->size ||

@@ -208,7 +208,7 @@ bool vt_any_pgsize(struct vt_container *c)
 
 bool vt_cuts(void)
 {
-	return vt_linux() >= 7 && !vt_kernel_is("unpatched") &&
+	return vt_linux() >= 7 && !vt_kernel_lacks("cuts") &&
 	       !vt_machine_is("virtio") && !vt_machine_is("smmu");
 }
 

@@ -23,6 +23,13 @@ bool vt_kernel_is(const char *variant)
 	return env_is("vtest_kernel", variant);
 }
 
+bool vt_kernel_lacks(const char *what)
+{
+	const char *lacks = getenv("vtest_lacks");
+
+	return vt_kernel_is("unpatched") || (lacks && strstr(lacks, what));
+}
+
 bool vt_machine_is(const char *machine)
 {
 	return env_is("vtest_machine", machine);

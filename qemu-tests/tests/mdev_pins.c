@@ -116,7 +116,7 @@ static void keeps_pins_ebusy(void)
 	u8 *mem;
 	u64 n;
 
-	if (vt_kernel_is("unpatched"))
+	if (vt_kernel_lacks("keeps"))
 		SKIP("such a device is a BUG() there");
 	dev = open_emulated(&c);
 	mem = vt_alloc(VT_MEM_4K, SZ_1M);

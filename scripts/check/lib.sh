@@ -137,8 +137,8 @@ objects() {
 	done
 	[ "$1" = x86 ] || return 0
 	touched ':drivers/*.h' | while read -r f; do
-		find "$obj/${f%/*}" -name '.*.o.cmd' -exec grep -lE "${f##*/}( |\$)" {} + | LC_ALL=C sort |
-			head -n 3 | sed "s|^$obj/||; s|/\.\([^/]*\)\.cmd\$|/\1|"
+		{ find "$obj/${f%/*}" -name '.*.o.cmd' -exec grep -lE "${f##*/}( |\$)" {} + || :; } |
+			LC_ALL=C sort | head -n 3 | sed "s|^$obj/||; s|/\.\([^/]*\)\.cmd\$|/\1|"
 	done
 }
 

@@ -208,6 +208,8 @@ bool vt_any_pgsize(struct vt_container *c)
 
 bool vt_cuts(void)
 {
+	if (vt_machine_is("amd"))
+		return !access("/sys/module/amd_cuts", F_OK);
 	return vt_linux() >= 7 && !vt_kernel_lacks("cuts") &&
 	       !vt_machine_is("virtio") && !vt_machine_is("smmu");
 }

@@ -144,6 +144,36 @@ static void sizes_disable_hugepages(void)
 	expect_hole_in(&c, SIZE, mem, SZ_1M, SZ_4K, VT_RW, SZ_4K);
 }
 
+static void let_amd_cut(bool yes)
+{
+	int fd = open("/sys/module/amd_cuts/parameters/on", O_WRONLY);
+
+	ASSERT_TRUE(fd >= 0);
+	ASSERT_EQ(write(fd, yes ? "Y" : "N", 1), 1);
+	close(fd);
+}
+
+/* With NpCache a hypervisor may shadow the tables: granules are laid down. */
+static void sizes_np_cache(void)
+{
+	struct vt_container c;
+	u8 *mem;
+
+	if (!vt_machine_is("amd"))
+		SKIP("only AMD IOMMUs have NpCache");
+	let_amd_cut(false);
+	open_cut(&c);
+	let_amd_cut(true);
+	vt_edu_enable(&c.dev[0]);
+	mem = vt_alloc(VT_MEM_THP, SIZE);
+	ASSERT_OK(vt_map(&c, BASE, mem, SIZE, VT_RW, SZ_4K));
+	EXPECT_EQ(pgsize_at(&c, BASE), SZ_4K);
+	EXPECT_EQ(pgsize_at(&c, BASE + SIZE - SZ_4K), SZ_4K);
+	ASSERT_OK(vt_unmap(&c, BASE + SZ_1M, SZ_4K, NULL));
+	vt_expect_no_dma(&c.dev[0], BASE + SZ_1M, mem + SZ_1M);
+	vt_expect_dma(&c.dev[0], BASE + SZ_1M + SZ_4K, mem + SZ_1M + SZ_4K);
+}
+
 /* A piece of a page: the rest of it is where it was, and other pages are as they were. */
 static void pieces_of(enum vt_mem kind, u64 size, u64 granule, u32 flags)
 {
@@ -740,6 +770,7 @@ VTEST_MAIN(
 	VTEST(sizes_hugetlb_1g),
 	VTEST(sizes_hugetlb_1g_4k),
 	VTEST(sizes_disable_hugepages),
+	VTEST(sizes_np_cache),
 	VTEST(pieces_of_2m),
 	VTEST(pieces_of_2m_read_only),
 	VTEST(pieces_of_1g),

@@ -89,6 +89,25 @@ static void two_plain(void)
 	EXPECT_EQ(vt_locked(), base);
 }
 
+/* A mapping is copied to a second domain without large pages, too. */
+static void late_no_hugepages(void)
+{
+	struct vt_container c;
+	struct vt_dev *second;
+	u8 *mem;
+
+	open_one(&c);
+	vt_need_granule(&c);
+	vt_need_tables(&c.dev[0]);
+	mem = vt_alloc(VT_MEM_THP, SIZE);
+	vt_set_param("disable_hugepages", 1);
+	ASSERT_OK(vt_map(&c, IOVA, mem, SIZE, VT_RW, 0));
+	second = td_add_second(&c);
+	EXPECT_EQ(vt_pgsize_at(second, IOVA), SZ_4K);
+	EXPECT_EQ(vt_pgsize_at(second, IOVA + SIZE - SZ_4K), SZ_4K);
+	ASSERT_OK(vt_unmap(&c, IOVA, SIZE, NULL));
+}
+
 static void late_plain(void)
 {
 	struct vt_container c;
@@ -748,6 +767,7 @@ static void replay_undo_fails(void)
 VTEST_MAIN(
 	VTEST(two_plain),
 	VTEST(late_plain),
+	VTEST(late_no_hugepages),
 	VTEST(reserved_plain),
 	VTEST(cookie_fails),
 	VTEST(two_pieces),

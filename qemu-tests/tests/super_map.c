@@ -302,6 +302,40 @@ static void no_hugepages(void)
 }
 
 /* Mappings of all sorts side by side; EXTENTS tells which is which. */
+/* The kernel maps no more than 4 GiB at once: up to a multiple of that. */
+static void in_two_parts(u64 iova, u64 size, u64 granule)
+{
+	struct vt_container c;
+	struct vt_dev *dev;
+	int super;
+	u64 n;
+	u8 *p;
+
+	super = vt_open_super(&c);
+	dev = &c.dev[0];
+	p = vt_alloc(VT_MEM_SCATTERED, size);
+	ASSERT_OK(vt_super_register(super, p, size, RW));
+	ASSERT_OK(vt_map_super(&c, iova, p, size, VT_RW, granule));
+	expect_extents(&c, iova, size, p, VT_RW, granule);
+	vt_expect_dma(dev, iova, p);
+	vt_expect_dma(dev, BASE - SZ_4K, p + (BASE - SZ_4K - iova));
+	vt_expect_dma(dev, BASE, p + (BASE - iova));
+	vt_expect_dma(dev, iova + size - SZ_4K, p + size - SZ_4K);
+	ASSERT_OK(vt_unmap(&c, iova, size, &n));
+	ASSERT_EQ(n, size);
+	vt_expect_tables(dev, iova, size, NULL, 0, 0);
+	ASSERT_OK(vt_super_unregister(super, p, size));
+	close(super);
+	vt_close(&c);
+}
+
+static void in_parts(void)
+{
+	in_two_parts(BASE - SZ_4K, 2 * SZ_4K, 0);
+	in_two_parts(BASE - SZ_1M, 3 * SZ_1M, SZ_4K);
+	in_two_parts(BASE - SZ_2M, 2 * SZ_2M, 0);
+}
+
 static void beside_plain(void)
 {
 	struct vt_container c;
@@ -707,6 +741,7 @@ VTEST_MAIN(
 	VTEST(granules_hugetlb_1g),
 	VTEST(large_pages),
 	VTEST(no_hugepages),
+	VTEST(in_parts),
 	VTEST(beside_plain),
 	VTEST(file_memory),
 	VTEST(read_only),

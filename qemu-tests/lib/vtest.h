@@ -383,7 +383,7 @@ u64 vt_awaited(int fd);
 /* Is this that variant of the kernel, that machine? */
 bool vt_kernel_is(const char *variant);
 bool vt_machine_is(const char *machine);
-/* Does the kernel have only a part of the series, without that? See scripts/try-prefix. */
+/* Is the series missing, or the part of it that scripts/try-prefix calls by this name? */
 bool vt_kernel_lacks(const char *what);
 /* The first number of the kernel's version */
 int vt_linux(void);

@@ -77,6 +77,11 @@ one_at_a_time() {
 	flock 6
 }
 
+# is_late [MINUTES]: has make check less time left than that? late says so.
+# shellcheck disable=SC2034
+late="the minutes of this check were over; make check once more goes on here"
+is_late() { [ -n "${CHECK_UNTIL:-}" ] && [ $(($(date +%s) + ${1:-0} * 60)) -ge "$CHECK_UNTIL" ]; }
+
 unlock() {
 	exec 9>&-
 	unset LOCK_HELD

@@ -24,6 +24,8 @@ special_tree() {
 	if [ ! -d "$tree/obj-$2" ]; then
 		cp -a "$src/obj-$2" "$tree/"
 		find "$tree/obj-$2/tools" -name '.*.cmd' -exec sed -i "s|$src/|$tree/|g" {} +
+		# For make, what has been replaced must be newer than these objects.
+		if [ -f "$tree/.replaced" ]; then (cd "$tree" && xargs touch -c) <"$tree/.replaced"; fi
 	fi
 }
 
@@ -35,6 +37,7 @@ special_file() {
 	mkdir -p "$out/$1/${2%/*}"
 	rm -f "$out/$1/$2"
 	cp "$work/file" "$out/$1/$2"
+	echo "$2" >>"$out/$1/.replaced"
 }
 
 # special_row NAME SECONDS COMMAND: adds a test for the guests. They get the files in

@@ -301,19 +301,18 @@ static void no_hugepages(void)
 	ASSERT_OK(vt_unmap(&c, BASE, SZ_2M, NULL));
 }
 
-/* Mappings of all sorts side by side; EXTENTS tells which is which. */
 /* The kernel maps no more than 4 GiB at once: up to a multiple of that. */
-static void in_two_parts(u64 iova, u64 size, u64 granule)
+static void in_two_parts(enum vt_mem kind, u64 iova, u64 size, u64 granule)
 {
 	struct vt_container c;
+	u64 size_left = size, n;
 	struct vt_dev *dev;
 	int super;
-	u64 n;
 	u8 *p;
 
 	super = vt_open_super(&c);
 	dev = &c.dev[0];
-	p = vt_alloc(VT_MEM_SCATTERED, size);
+	p = vt_alloc(kind, size);
 	ASSERT_OK(vt_super_register(super, p, size, RW));
 	ASSERT_OK(vt_map_super(&c, iova, p, size, VT_RW, granule));
 	expect_extents(&c, iova, size, p, VT_RW, granule);
@@ -321,8 +320,19 @@ static void in_two_parts(u64 iova, u64 size, u64 granule)
 	vt_expect_dma(dev, BASE - SZ_4K, p + (BASE - SZ_4K - iova));
 	vt_expect_dma(dev, BASE, p + (BASE - iova));
 	vt_expect_dma(dev, iova + size - SZ_4K, p + size - SZ_4K);
+	if (granule) {
+		/* The last granule of one part and the first of the other */
+		ASSERT_OK(vt_unmap(&c, BASE - granule, 2 * granule, &n));
+		ASSERT_EQ(n, 2 * granule);
+		vt_expect_tables(dev, iova, BASE - granule - iova, p, VT_RW, granule);
+		vt_expect_tables(dev, BASE - granule, 2 * granule, NULL, 0, 0);
+		vt_expect_tables(dev, BASE + granule, iova + size - BASE - granule,
+				 p + (BASE + granule - iova), VT_RW, granule);
+		vt_expect_dma(dev, BASE + granule, p + (BASE + granule - iova));
+		size_left -= 2 * granule;
+	}
 	ASSERT_OK(vt_unmap(&c, iova, size, &n));
-	ASSERT_EQ(n, size);
+	ASSERT_EQ(n, size_left);
 	vt_expect_tables(dev, iova, size, NULL, 0, 0);
 	ASSERT_OK(vt_super_unregister(super, p, size));
 	close(super);
@@ -331,11 +341,13 @@ static void in_two_parts(u64 iova, u64 size, u64 granule)
 
 static void in_parts(void)
 {
-	in_two_parts(BASE - SZ_4K, 2 * SZ_4K, 0);
-	in_two_parts(BASE - SZ_1M, 3 * SZ_1M, SZ_4K);
-	in_two_parts(BASE - SZ_2M, 2 * SZ_2M, 0);
+	in_two_parts(VT_MEM_SCATTERED, BASE - SZ_4K, 2 * SZ_4K, 0);
+	in_two_parts(VT_MEM_SCATTERED, BASE - SZ_1M, 3 * SZ_1M, SZ_4K);
+	in_two_parts(VT_MEM_SCATTERED, BASE - SZ_2M, 2 * SZ_2M, 0);
+	in_two_parts(VT_MEM_THP, BASE - SZ_2M, 2 * SZ_2M, SZ_4K);
 }
 
+/* Mappings of all sorts side by side; EXTENTS tells which is which. */
 static void beside_plain(void)
 {
 	struct vt_container c;

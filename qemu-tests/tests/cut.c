@@ -161,6 +161,7 @@ static void sizes_np_cache(void)
 
 	if (!vt_machine_is("amd"))
 		SKIP("only AMD IOMMUs have NpCache");
+	vt_need_cuts();
 	let_amd_cut(false);
 	open_cut(&c);
 	let_amd_cut(true);

@@ -716,7 +716,7 @@ static void map_no_memory(void)
 			ASSERT_EQ(ret, -ENOMEM);
 		failed += !!ret;
 		vt_expect_tables(&c.dev[0], BASE, size, NULL, 0, 0);
-		/* Tables on the way there may stay, and what the other mapping needs stays. */
+		/* Tables on the way there may stay. The other mapping loses none. */
 		ASSERT_LE(table_pages(), tables + 2);
 		ASSERT_GE(table_pages(), tables);
 	}

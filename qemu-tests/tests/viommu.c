@@ -23,8 +23,8 @@ static void need_viommu(void)
 		SKIP("no virtio-iommu");
 }
 
-/* A domain that is mapped before a device is attached to it */
-static void need_domains(void)
+/* The test maps a domain before a device is attached to it. */
+static void need_unattached_domain(void)
 {
 	need_viommu();
 	if (vt_linux() < 7)
@@ -107,7 +107,7 @@ static void open_spaces(struct spaces *s)
 		.iova = IOVA + SIZE,
 	};
 
-	need_domains();
+	need_unattached_domain();
 	memset(s, 0, sizeof(*s));
 	s->c.fd = open("/dev/iommu", O_RDWR | O_CLOEXEC);
 	if (s->c.fd < 0)
@@ -230,7 +230,7 @@ static void map_while_moving(void)
 /* An unmap ends at the first hole, and does not take what is behind it. */
 static void unmap_hole(void)
 {
-	need_domains();
+	need_unattached_domain();
 	td_need();
 	td_set("unmap_hole", 1);
 }
